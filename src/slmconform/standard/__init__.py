@@ -1,0 +1,1 @@
+"""The standard as data: requirements, manifest, evidence and report. No torch, no model."""

@@ -1,0 +1,128 @@
+"""The evidence ``conformance/evidence.json``: what a recording saw, for others to see again.
+
+Numbers that need full precision (probe inputs, float64 outputs) stand in
+``conformance/evidence.safetensors``; this file names them and holds everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EVIDENCE = "conformance/evidence.json"
+EVIDENCE_TENSORS = "conformance/evidence.safetensors"
+EVIDENCE_LIMIT = 4 * 2**20  # bytes, of either file
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """A part of the evidence: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(Record):
+    """One file of the package at the time of recording; ``size`` in bytes."""
+
+    path: str
+    size: Count
+    sha256: Sha256
+
+
+class TensorRecord(Record):
+    """One tensor; ``sha256`` is over its raw little-endian bytes."""
+
+    name: str
+    dtype: str
+    shape: list[Count]
+    sha256: Sha256
+
+
+class ModelRecord(Record):
+    """Which model the evidence belongs to, as its manifest named it."""
+
+    name: str
+    version: str
+    task: str
+
+
+class OutputRecord(Record):
+    """How one reference output is kept.
+
+    ``full``: tensor ``output.<name>`` of shape ``shape`` in float64. ``sketch``: for every
+    position along the last axis the ``top`` largest values and their indices, the log-sum-exp,
+    and ``projections`` inner products with fixed vectors of +-1, divided by sqrt(axis).
+    """
+
+    name: str
+    kept: Literal["full", "sketch"]
+    shape: list[Count]
+    scale: Measure
+    top: Count = 0
+    projections: Count = 0
+
+
+class ErrorRecord(Record):
+    """Measured distance from float64 of one output in one dtype, over ``configurations``."""
+
+    output: str
+    dtype: str
+    max_abs: Measure
+    rms: Measure
+    configurations: list[str]
+
+
+class DeviceRecord(Record):
+    """What was measured on one class of device, and under which flags and versions."""
+
+    environment: dict[str, Any]
+    flags: dict[str, Any]
+    errors: list[ErrorRecord]
+
+
+class TokenizerRecord(Record):
+    """Probe texts with the ids they encode to and the text these ids decode to."""
+
+    texts: list[str]
+    ids: list[list[int]]
+    decoded: list[str]
+    size: Count
+
+
+class ChatRecord(Record):
+    """A conversation and the prompt that the chat template made of it."""
+
+    messages: list[dict[str, str]]
+    rendered: str
+
+
+class GreedyRecord(Record):
+    """Greedy continuation of one prompt; ``margins`` are float64 top-1 minus top-2 logits."""
+
+    prompt: list[int]
+    tokens: list[int]
+    margins: list[float]
+
+
+class Evidence(Record):
+    """``evidence.json``, version 1.0."""
+
+    spec: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    tool: str
+    model: ModelRecord
+    files: list[FileRecord]
+    tensors: list[TensorRecord]
+    weights_digest: Sha256
+    evidence_tensors: Sha256
+    configuration: dict[str, Any]
+    ties: list[list[str]]
+    inputs: list[str]
+    outputs: list[OutputRecord]
+    devices: dict[str, DeviceRecord]
+    greedy: list[GreedyRecord] = []
+    tokenizer: TokenizerRecord | None = None
+    chat: ChatRecord | None = None

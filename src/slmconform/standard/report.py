@@ -1,0 +1,136 @@
+"""The report: one object behind every output format."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from slmconform.standard.catalogue import Requirement
+
+
+class Outcome(StrEnum):
+    """What became of one requirement."""
+
+    PASS = "pass"  # noqa: S105 - an outcome
+    WARN = "warn"
+    BLOCKED = "blocked"
+    FAIL = "fail"
+    ERROR = "error"
+    INCONCLUSIVE = "inconclusive"
+    NO_REFERENCE = "no-reference"
+    NOT_APPLICABLE = "not-applicable"
+    NOT_EXAMINED = "not-examined"
+
+
+class Verdict(StrEnum):
+    """What the outcomes of a profile add up to."""
+
+    CONFORMANT = "conformant"
+    NOT_CONFORMANT = "not conformant"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Part(BaseModel):
+    """A part of the report: closed and immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Finding(Part):
+    """Why a requirement does not hold, in the lines that are printed."""
+
+    code: str
+    got: str
+    want: str
+    where: str = ""
+    why: str = ""
+    fix: str = ""
+
+
+class Result(Part):
+    """The outcome of one requirement. ``seconds`` is wall time; ``again`` repeats it alone."""
+
+    id: str
+    title: str
+    keyword: str
+    profile: str
+    outcome: Outcome
+    detail: str = ""
+    finding: Finding | None = None
+    blocked_by: str = ""
+    seconds: float = 0.0
+    again: str = ""
+
+
+class Subject(Part):
+    """What was checked."""
+
+    path: str
+    name: str = ""
+    version: str = ""
+    task: str = ""
+    weights_digest: str = ""
+    manifest: bool = False
+    evidence: bool = False
+
+
+class Setting(Part):
+    """Where and how it was checked: device class, versions, flags, isolation."""
+
+    device: str = ""
+    dtype: str = ""
+    environment: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
+    isolation: list[str] = []
+    code: list[dict[str, str]] = []
+
+
+class Timing(Part):
+    """One measurement, taken once: wall seconds and the forward passes it made."""
+
+    measurement: str
+    seconds: float
+    forwards: int
+
+
+class Report(Part):
+    """The whole of one check. The denominator is the frozen list of the profile."""
+
+    spec: str
+    status: str
+    tool: str
+    subject: Subject
+    profile: str
+    profile_digest: str
+    verdict: Verdict
+    provisional: bool
+    exit_status: int
+    counts: dict[Outcome, int]
+    applicable: int
+    results: list[Result]
+    setting: Setting
+    timings: list[Timing] = []
+    log: str = ""
+    seconds: float = 0.0
+
+    @property
+    def failures(self) -> list[Result]:
+        """Requirements that are broken, or whose check ended in an error."""
+        return [r for r in self.results if r.outcome in (Outcome.FAIL, Outcome.ERROR)]
+
+
+UNDECIDED = (
+    Outcome.BLOCKED,
+    Outcome.INCONCLUSIVE,
+    Outcome.NO_REFERENCE,
+    Outcome.NOT_EXAMINED,
+)
+
+
+def severity(requirement: Requirement, outcome: Outcome) -> Outcome:
+    """A broken SHOULD or MAY is a warning: the keyword decides, not the check."""
+    if outcome is Outcome.FAIL and not requirement.mandatory:
+        return Outcome.WARN
+    return outcome
