@@ -1,0 +1,37 @@
+"""The dynamic part of a check, in the candidate's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from slmconform.engine.plan import load_checks, order
+from slmconform.engine.run import run_checks
+from slmconform.standard.catalogue import catalogue
+from slmconform.standard.report import Outcome
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+def examine(arguments: dict[str, Any], emit: Emit) -> None:
+    """Run the checks of ``arguments["ids"]`` and send each result as it is reached."""
+    from slmconform.measure.opening import opened
+    from slmconform.model.device import DeviceUnavailable
+
+    checks = order(arguments["ids"], load_checks())
+    outcomes = {one: Outcome(value) for one, value in arguments["outcomes"].items()}
+    try:
+        with opened(arguments) as (bench, setting):
+            setting["dtype"] = ""
+            for result in run_checks(
+                checks,
+                bench,
+                bench.package,
+                catalogue(),
+                outcomes,
+                begin=lambda one: emit({"phase": one}),
+            ):
+                emit({"result": result.model_dump(mode="json")})
+            emit({"setting": setting, "timings": [t.model_dump() for t in bench.timings]})
+    except DeviceUnavailable as error:
+        emit({"unavailable": str(error)})
