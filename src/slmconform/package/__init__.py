@@ -1,0 +1,1 @@
+"""A model directory, read strictly and without running anything of it."""

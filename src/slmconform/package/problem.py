@@ -1,0 +1,53 @@
+"""What a reader found wrong with a file of the package."""
+
+from __future__ import annotations
+
+from slmconform.engine.registry import Nonconformance
+
+SHOWN = 200
+
+
+class PackageProblem(Exception):
+    """A file is not what it has to be; ``code`` is a short kebab-case name of the way.
+
+    Readers raise or collect it; the check whose requirement it breaks turns it into a finding.
+    """
+
+    def __init__(
+        self, code: str, where: str, got: str, want: str, fix: str = "", *, why: str = ""
+    ) -> None:
+        super().__init__(f"{where}: {got} (want {want})")
+        self.code, self.where, self.got, self.want = code, where, got, want
+        self.fix, self.why = fix, why
+
+    def finding(self) -> Nonconformance:
+        """The same as the failure of a check."""
+        return Nonconformance(
+            code=self.code,
+            where=self.where,
+            got=self.got,
+            want=self.want,
+            why=self.why,
+            fix=self.fix,
+        )
+
+
+def shown(value: object) -> str:
+    """A value from a file, in one bounded line without control characters."""
+    if isinstance(value, str):
+        value = value[: SHOWN + 1]
+    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 400:
+        return f"an integer of {value.bit_length()} bits"
+    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+def several(problems: tuple[PackageProblem, ...] | list[PackageProblem]) -> PackageProblem:
+    """The first of many problems, saying how many more there are and where."""
+    first = problems[0]
+    if len(problems) == 1:
+        return first
+    places = "; ".join(f"{p.where}: {p.got}" for p in problems[1:4])
+    more = f"and {len(problems) - 1} more: {places}" + (" …" if len(problems) > 4 else "")
+    why = f"{first.why}; {more}" if first.why else more
+    return PackageProblem(first.code, first.where, first.got, first.want, first.fix, why=why)

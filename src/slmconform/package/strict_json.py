@@ -1,0 +1,136 @@
+"""JSON read strictly: UTF-8, unique keys, finite numbers, bounded size, depth and digits.
+
+The limits are checked on the bytes before anything is built from them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import accumulate
+from typing import Any, NoReturn
+
+from slmconform.package.problem import PackageProblem, shown
+
+SIZE_LIMIT = 4 * 2**20  # bytes
+LARGE_SIZE_LIMIT = 64 * 2**20  # bytes, for the files that grow with vocabulary or tensors
+DEPTH_LIMIT = 64
+DIGIT_LIMIT = 20
+
+_LARGE = re.compile(r"(tokenizer|vocab|added_tokens|merges)[^/]*\.json$|\.index\.json$")
+_LONG_INTEGER = re.compile(rb"[0-9]{%d}" % (DIGIT_LIMIT + 1))
+_LARGE_EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]{3}")
+_STRUCTURE = b'"[]{}'
+_NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
+_STEP = bytes.maketrans(b"{}", b"[]")
+_DEPTH_OF = {ord("["): 1, ord("]"): -1}
+
+
+def size_limit(path: str) -> int:
+    """How many bytes a JSON file of this name may have."""
+    return LARGE_SIZE_LIMIT if _LARGE.search(path.rpartition("/")[2]) else SIZE_LIMIT
+
+
+def loads(data: bytes, where: str) -> object:
+    """The value that the bytes spell; ``where`` names the file in problems.
+
+    Raises `PackageProblem`: "byte-order-mark", "not-utf8", "too-deep", "too-many-digits",
+    "duplicate-key", "not-finite" or "not-json".
+    """
+    text = _decoded(data, where)
+    depth = _depth(data)
+    if depth > DEPTH_LIMIT:
+        _refuse("too-deep", where, f"nested {depth} deep", f"at most {DEPTH_LIMIT} levels")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=lambda pairs: _unique(pairs, where),
+            parse_constant=lambda name: _not_finite(name, where),
+            parse_int=_integer_parser(data, where),
+            parse_float=_float_parser(data, where),
+        )
+    except json.JSONDecodeError as error:
+        raise PackageProblem(
+            "not-json",
+            f"{where}:{error.lineno}:{error.colno}",
+            f"not JSON: {error.msg}" if data.strip() else "an empty file",
+            "one JSON value (RFC 8259)",
+            "save the file again as JSON, without comments or trailing commas",
+        ) from None
+
+
+def _decoded(data: bytes, where: str) -> str:
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        _refuse("byte-order-mark", where, "starts with a byte order mark", "plain UTF-8")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        got = f"byte {error.start} is not UTF-8: {data[error.start : error.start + 4]!r}"
+        _refuse("not-utf8", where, got, "UTF-8")
+
+
+def _depth(data: bytes) -> int:
+    """The deepest nesting, from the brackets outside strings."""
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
+    brackets = b"".join(plain.translate(_STEP, _NOT_STRUCTURE).split(b'"')[::2])
+    return max(accumulate(map(_DEPTH_OF.__getitem__, brackets)), default=0)
+
+
+def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        key = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
+        _refuse(
+            "duplicate-key",
+            where,
+            f"the key {shown(key)} stands twice in one object",
+            "every key once",
+            "keep the value that is meant and remove the other",
+        )
+    return value
+
+
+def _integer_parser(data: bytes, where: str) -> Any:
+    if not _LONG_INTEGER.search(data):
+        return int
+
+    def parse(digits: str) -> int:
+        count = len(digits.lstrip("-"))
+        if count > DIGIT_LIMIT:
+            _refuse(
+                "too-many-digits",
+                where,
+                f"an integer of {count} digits",
+                f"at most {DIGIT_LIMIT} digits",
+            )
+        return int(digits)
+
+    return parse
+
+
+def _float_parser(data: bytes, where: str) -> Any:
+    if not _LARGE_EXPONENT.search(data):
+        return float
+
+    def parse(digits: str) -> float:
+        value = float(digits)
+        if abs(value) == float("inf"):
+            _not_finite(digits, where)
+        return value
+
+    return parse
+
+
+def _not_finite(name: str, where: str) -> NoReturn:
+    _refuse(
+        "not-finite",
+        where,
+        f"the number {shown(name)}",
+        "finite numbers: JSON has no NaN and no Infinity",
+        "write a finite number, or null",
+    )
+
+
+def _refuse(code: str, where: str, got: str, want: str, fix: str = "") -> NoReturn:
+    raise PackageProblem(code, where, got, want, fix or "save the file again as plain JSON")

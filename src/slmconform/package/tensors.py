@@ -1,0 +1,217 @@
+"""The safetensors header, read and judged without reading the data.
+
+Format: 8 bytes little-endian header length, a JSON object, the data. The limits are stricter than
+the reference parser's: unique keys, printable names, bounded rank and sizes, and a header of at
+most 16 MiB, because a 66 MB header of empty tensors costs it 854 MiB of memory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeGuard
+
+from slmconform.package import strict_json
+from slmconform.package.problem import PackageProblem, shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADER_LIMIT = 16 * 2**20  # bytes
+RANK_LIMIT = 8
+NAME_LIMIT = 1000  # characters
+DIMENSION_LIMIT = 2**40
+
+BITS: dict[str, int] = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "C64": 64,
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
+}
+FIX = "save the weights again with safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor: its bytes are ``[begin, end)`` of ``file``, offsets from the file's start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+    file: str
+
+    @property
+    def values(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        """Whether its dtype is a floating-point one."""
+        return self.dtype.startswith(("F", "BF"))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header within the limits; ``remarks`` are oddities that are legal."""
+
+    tensors: dict[str, TensorEntry]
+    metadata: dict[str, str]
+    remarks: tuple[str, ...]
+
+
+def read_header(path: Path, where: str) -> dict[str, TensorEntry]:
+    """The tensors of one safetensors file by name; raises `PackageProblem`."""
+    with path.open("rb", buffering=0) as file:
+        return parse(file, where).tensors
+
+
+def parse(file: BinaryIO, where: str) -> Header:
+    """Read and judge the header of an open safetensors file.
+
+    Raises `PackageProblem`; ``where`` names the file in problems and in the entries.
+    """
+    size = os.fstat(file.fileno()).st_size
+    text = _header_bytes(file, size, where)
+    value = strict_json.loads(text, where)
+    if not isinstance(value, dict):
+        _refuse("header-not-object", where, f"the header is {_kind(value)}", "a JSON object")
+    remarks: list[str] = []
+    if not text.startswith(b"{"):
+        remarks.append("blank before the header")
+    metadata = _metadata(value.pop("__metadata__", {}), where, remarks)
+    start = 8 + len(text)
+    tensors = {name: _entry(name, entry, start, where, remarks) for name, entry in value.items()}
+    if not tensors:
+        _refuse("no-tensors", where, "no tensors", "at least one tensor")
+    _cover(tensors, start, size, where)
+    return Header(tensors, metadata, tuple(dict.fromkeys(remarks)))
+
+
+def _header_bytes(file: BinaryIO, size: int, where: str) -> bytes:
+    head = file.read(8)
+    if len(head) < 8:
+        _refuse("too-short", where, f"{size} bytes", "a header length of 8 bytes and a header")
+    length = int.from_bytes(head, "little")
+    if length > HEADER_LIMIT and head[:7] == b"version":
+        _refuse(
+            "git-lfs-pointer",
+            where,
+            "a Git LFS pointer, not the weights",
+            "a safetensors file",
+            "fetch the file itself with `git lfs pull`",
+        )
+    if length == 0 or length > size - 8:
+        got = f"a header length of {length} in a file of {size} bytes"
+        fix = "the file is damaged or not safetensors: copy or download it again"
+        _refuse("header-length", where, got, "a header that lies inside the file", fix)
+    if length > HEADER_LIMIT:
+        _refuse(
+            "header-too-large",
+            where,
+            f"a header of {length} bytes",
+            f"at most {HEADER_LIMIT} bytes",
+            "spread the tensors over several files",
+        )
+    text = b""
+    while len(text) < length and (more := file.read(length - len(text))):
+        text += more
+    return text
+
+
+def _metadata(value: object, where: str, remarks: list[str]) -> dict[str, str]:
+    if value is None:
+        remarks.append("__metadata__ is null")
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        _refuse("metadata", where, "__metadata__ holds other than strings", "an object of strings")
+    return value
+
+
+def _entry(name: str, entry: object, start: int, where: str, remarks: list[str]) -> TensorEntry:
+    if not name or not name.isprintable() or len(name) > NAME_LIMIT or ".." in name.split("/"):
+        want = f"1 to {NAME_LIMIT} printable characters without a `..` segment"
+        _refuse("tensor-name", where, f"a tensor named {shown(name)}", want)
+    place = f"{where}: {name}"[:300]
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        _refuse("entry", place, shown(repr(entry)), "dtype, shape and data_offsets")
+    if len(entry) > 3:
+        remarks.append("extra keys in an entry")
+    dtype, offsets = entry["dtype"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        _refuse("unknown-dtype", place, f"dtype {shown(dtype)}", f"one of {', '.join(BITS)}")
+    shape = _shape(entry["shape"], place)
+    if not (_naturals(offsets) and len(offsets) == 2 and offsets[0] <= offsets[1]):
+        got = f"data_offsets {shown(repr(offsets))}"
+        _refuse("offsets", place, got, "[begin, end] with 0 <= begin <= end")
+    begin, end = offsets
+    bits = math.prod(shape) * BITS[dtype]
+    if bits % 8 or bits // 8 != end - begin:
+        want = f"{bits / 8:g} bytes for shape {list(shape)} of {dtype}"
+        _refuse("size-mismatch", place, f"{end - begin} bytes", want)
+    if begin * 8 % BITS[dtype]:
+        remarks.append("misaligned tensors")
+    return TensorEntry(name, dtype, shape, start + begin, start + end, where)
+
+
+def _shape(shape: object, place: str) -> tuple[int, ...]:
+    if not _naturals(shape):
+        _refuse("shape", place, f"shape {shown(repr(shape))}", "a list of non-negative integers")
+    if len(shape) > RANK_LIMIT:
+        _refuse("rank", place, f"{len(shape)} axes", f"at most {RANK_LIMIT}")
+    if any(axis > DIMENSION_LIMIT for axis in shape):
+        _refuse("shape", place, f"shape {shown(repr(shape))}", "axes of at most 2^40")
+    return tuple(shape)
+
+
+def _naturals(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
+def _cover(tensors: dict[str, TensorEntry], start: int, size: int, where: str) -> None:
+    """Every byte after the header belongs to exactly one tensor."""
+    at, last = start, "the header"
+    for entry in sorted(tensors.values(), key=lambda e: (e.begin, e.end)):
+        if entry.begin < at:
+            got = f"{entry.name} overlaps {last}"
+            _refuse("overlap", where, got, "every byte in one tensor", FIX)
+        if entry.begin > at:
+            got = f"{entry.begin - at} bytes between {last} and {entry.name} in no tensor"
+            _refuse("hole", where, got, "every byte in one tensor", FIX)
+        at, last = entry.end, entry.name
+    if at > size:
+        got = f"{size} bytes, {at - size} fewer than the header describes"
+        fix = "the file is cut off: copy or download it again"
+        _refuse("truncated", where, got, f"{at} bytes", fix)
+    if at < size:
+        got = f"{size - at} bytes after the last tensor"
+        _refuse("trailing-bytes", where, got, "a file that ends with its last tensor")
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: "a string", type(None): "null"}.get(type(value), "a number")
+
+
+def _refuse(code: str, where: str, got: str, want: str, fix: str = FIX) -> NoReturn:
+    raise PackageProblem(code, where, got, want, fix)
