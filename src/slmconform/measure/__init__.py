@@ -1,0 +1,1 @@
+"""Numbers taken from a loaded model, each once. Imports torch."""

@@ -1,0 +1,167 @@
+"""Float64 outputs as they are kept in evidence, and distances from float64 in other dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slmconform.measure.bench import Bench, measurement
+from slmconform.measure.compare import Difference, difference
+from slmconform.measure.forward import float64
+from slmconform.measure.invariance import OTHER_ATTENTION, batch_of
+from slmconform.model import probes
+from slmconform.model.loaded import LoadedModel, Outputs
+from slmconform.standard.evidence import OutputRecord
+
+WHOLE = 16_384  # values: up to 128 KiB of float64 an output is kept whole
+TOP = 8
+PROJECTIONS = 8
+FACTOR = {"float32": 2.0, "bfloat16": 3.0, "float16": 3.0}
+
+
+def kept(outputs: Outputs) -> tuple[list[OutputRecord], dict[str, Tensor]]:
+    """What evidence stores of float64 outputs: whole, or a sketch of each position."""
+    records, tensors = [], {}
+    for name, value in outputs.items():
+        whole = value.numel() <= WHOLE or value.shape[-1] <= 2 * TOP
+        records.append(
+            OutputRecord(
+                name=name,
+                kept="full" if whole else "sketch",
+                shape=list(value.shape),
+                scale=float(value[value.isfinite()].abs().max()),
+                top=0 if whole else TOP,
+                projections=0 if whole else PROJECTIONS,
+            )
+        )
+        tensors.update(_stored(name, value.cpu(), records[-1], None))
+    return records, tensors
+
+
+def _stored(
+    name: str, value: Tensor, record: OutputRecord, indices: Tensor | None
+) -> dict[str, Tensor]:
+    """The stored tensors of one output; ``indices`` are where the recorded top values stood."""
+    key = f"output.{name}"
+    if record.kept == "full":
+        return {key: value.clone()}
+    if indices is None:
+        indices = torch.topk(value, record.top, dim=-1).indices
+    rows = value.unsqueeze(-2) * signs(value.shape[-1], record.projections)
+    return {
+        f"{key}.top": value.gather(-1, indices.long()),
+        f"{key}.indices": indices.to(torch.int32),
+        f"{key}.logsumexp": torch.logsumexp(value, dim=-1),
+        f"{key}.projections": rows.sum(dim=-1) / value.shape[-1] ** 0.5,
+    }
+
+
+def signs(length: int, count: int) -> Tensor:
+    """``count`` fixed vectors of +-1, (count, length), float64.
+
+    Signs are a bit of the splitmix64 finaliser of the index (Steele, Lea, Flood 2014) in wrapping
+    int64 arithmetic: the same everywhere, and nothing to store.
+    """
+    index = torch.arange(1, length * count + 1, dtype=torch.int64).reshape(count, length)
+    z = index * -7046029254386353131
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+    return 1.0 - 2.0 * ((z >> 33) & 1).double()
+
+
+def recorded_gap(
+    outputs: Outputs, records: list[OutputRecord], tensors: Mapping[str, Tensor]
+) -> Difference:
+    """The largest difference between outputs and what evidence keeps of them."""
+    worst = Difference(0.0, 0.0, "")
+    for record in records:
+        value = outputs[record.name].cpu()
+        if list(value.shape) != record.shape:
+            want = torch.empty(record.shape, device="meta")
+            return difference({record.name: value}, {record.name: want})
+        indices = tensors.get(f"output.{record.name}.indices")
+        got = _stored(record.name, value, record, indices)
+        numeric = [key for key in got if not key.endswith(".indices")]
+        found = difference({k: got[k] for k in numeric}, {k: tensors[k] for k in numeric})
+        where = found.where.removeprefix("output.")
+        worst = max(worst, Difference(found.max_abs, 0.0, where), key=lambda d: d.max_abs)
+    return Difference(worst.max_abs, max((r.scale for r in records), default=0.0), worst.where)
+
+
+@dataclass(frozen=True)
+class Error:
+    """Distance of an output from float64: largest, root mean square; and both scales."""
+
+    max_abs: float
+    rms: float
+    scale: float
+    rms_scale: float
+
+
+def error(got: Tensor, want: Tensor) -> Error:
+    """Distance of ``got`` from ``want`` (float64); infinite where NaNs or shapes differ."""
+    whole = difference({"": got}, {"": want})
+    finite = want.isfinite()
+    gap = (got.double().to(want.device) - want)[finite] if got.shape == want.shape else want
+    rms = float(gap.square().mean().sqrt()) if whole.max_abs != float("inf") else float("inf")
+    return Error(whole.max_abs, rms, whole.scale, float(want[finite].square().mean().sqrt()))
+
+
+@measurement
+def model_in(bench: Bench, dtype: str) -> LoadedModel:
+    """The model loaded in a dtype; the native one where that is its own."""
+    if dtype == bench.loader.dtype:
+        return bench.model
+    model = bench.load(bench.package.root, dtype)
+    model.output_names = bench.model.output_names
+    return model
+
+
+@measurement
+def outputs_in(bench: Bench, dtype: str) -> Outputs:
+    """Outputs of the typical probe in a dtype, on the device."""
+    bench.count()
+    return model_in(bench, dtype).forward(bench.inputs("typical"))
+
+
+def errors(bench: Bench, got: Outputs) -> dict[str, Error]:
+    """The distance of every floating-point output from float64."""
+    want = float64(bench)
+    return {
+        name: error(value.to(want[name].device), want[name])
+        for name, value in got.items()
+        if value.is_floating_point()
+    }
+
+
+@measurement
+def legitimate(bench: Bench, dtype: str) -> dict[str, Outputs]:
+    """The same outputs in other legal ways, whose distances from float64 are the reference."""
+    model, inputs = model_in(bench, dtype), bench.inputs("typical")
+    ways = {"as loaded": outputs_in(bench, dtype)}
+    rows = batch_of(bench)
+    for size in {1, max(1, rows // 2)} - {rows}:
+        parts = [
+            model.forward(probes.rows(inputs, slice(at, at + size))) for at in range(0, rows, size)
+        ]
+        bench.count(len(parts))
+        names = parts[0].keys()
+        ways[f"{size} a batch"] = {n: torch.cat([part[n] for part in parts]) for n in names}
+    used = getattr(model.config, "_attn_implementation", None)
+    other = OTHER_ATTENTION.get(str(used))
+    if other and getattr(model.module, "_supports_sdpa", False):
+        switch = model.module.set_attn_implementation
+        switch(other)  # type: ignore[operator]
+        ways[f"{other} attention"] = model.forward(inputs)
+        switch(used)  # type: ignore[operator]
+        bench.count()
+    if bench.options.device.type == "cpu":
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        ways["two threads"] = model.forward(inputs)
+        torch.set_num_threads(before)
+        bench.count()
+    return ways

@@ -1,0 +1,163 @@
+"""A loaded model behind one face, whichever loader made it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slmconform.standard.manifest import LoaderSection
+
+DTYPES: dict[str, torch.dtype] = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "int16": torch.int16,
+    "int8": torch.int8,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
+
+Outputs = dict[str, Tensor]
+
+
+class CandidateError(RuntimeError):
+    """The candidate raised while loading or running; ``phase`` says where."""
+
+    def __init__(self, phase: str, cause: BaseException) -> None:
+        lines = str(cause).strip().splitlines() or [""]
+        text = lines[0] if len(lines[0]) > 20 else " ".join(lines[:3])
+        super().__init__(f"{type(cause).__name__}: {text[:600]}")
+        self.phase = phase
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What the loader said: names of tensors that did not fit."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+
+@dataclass
+class LoadedModel:
+    """A module in evaluation mode on one device, and how its outputs are named.
+
+    ``output_names`` are the outputs that the interface declares; a module that returns a tensor
+    or a tuple gives them in this order.
+    """
+
+    module: nn.Module
+    task: str
+    loader: LoaderSection
+    device: torch.device
+    loading: Loading = field(default_factory=Loading)
+    output_names: tuple[str, ...] = ()
+
+    @cached_property
+    def accepts(self) -> frozenset[str]:
+        """The names of the arguments of ``forward``."""
+        return frozenset(inspect.signature(self.module.forward).parameters)
+
+    @property
+    def config(self) -> Any:
+        """The configuration object of a transformers model, else None."""
+        return getattr(self.module, "config", None)
+
+    def with_module(self, module: nn.Module) -> LoadedModel:
+        """The same face over another module, such as the float64 twin."""
+        return replace(self, module=module)
+
+    def call(self, inputs: Mapping[str, Any]) -> Any:
+        """One forward pass without gradients; what the module returned, untouched."""
+        placed = {
+            name: value.to(self.device) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+        }
+        try:
+            with torch.no_grad():
+                return self.module(**placed)
+        except Exception as error:
+            raise CandidateError("forward", error) from error
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
+        """One forward pass without cache: the outputs by name, on the device."""
+        extra: dict[str, Any] = {}
+        if self.loader.kind == "transformers":
+            wanted = {"use_cache": False, "return_dict": True}
+            extra = {name: value for name, value in wanted.items() if name in self.accepts}
+        returned = self.call({**inputs, **extra})
+        return self.outputs(returned, inputs)
+
+    def outputs(self, returned: Any, inputs: Mapping[str, Tensor]) -> Outputs:
+        """The tensors of a return value by name, with the sentence embedding where asked."""
+        named = self._named(returned)
+        if self.loader.pooling and "last_hidden_state" in named:
+            named["sentence_embedding"] = pool(
+                named["last_hidden_state"],
+                inputs.get("attention_mask"),
+                self.loader.pooling,
+                normalize=self.loader.normalize,
+            )
+        if self.output_names:
+            return {name: named[name] for name in self.output_names if name in named}
+        return named
+
+    def _named(self, returned: Any) -> Outputs:
+        if isinstance(returned, Mapping):
+            return {str(k): v for k, v in returned.items() if isinstance(v, Tensor)}
+        values: Sequence[Any] = (returned,) if isinstance(returned, Tensor) else tuple(returned)
+        names = self.output_names or tuple(f"output{i}" for i in range(len(values)))
+        return {
+            name: value
+            for name, value in zip(names, values, strict=False)
+            if isinstance(value, Tensor)
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write weights and configuration as the library itself does."""
+        if self.loader.kind == "transformers":
+            self.module.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+        else:
+            from safetensors.torch import save_model
+
+            save_model(self.module, str(folder / "model.safetensors"))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and persistent buffers by name, tied ones under each of their names."""
+        return dict(self.module.state_dict(keep_vars=True))
+
+    def ties(self) -> list[list[str]]:
+        """Groups of parameter names that share one storage, sorted."""
+        groups: dict[int, list[str]] = {}
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            groups.setdefault(id(parameter), []).append(name)
+        return sorted(sorted(names) for names in groups.values() if len(names) > 1)
+
+
+def pool(hidden: Tensor, mask: Tensor | None, how: str, *, normalize: bool) -> Tensor:
+    """(batch, sequence, hidden) -> (batch, hidden): sentence-transformers' pooling modes."""
+    if mask is None:
+        mask = torch.ones(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
+    weight = mask.to(hidden.dtype).unsqueeze(-1)
+    if how == "cls":
+        pooled = hidden[:, 0]
+    elif how == "last":
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        last = (mask * positions).argmax(dim=1)
+        pooled = hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+    elif how == "max":
+        pooled = hidden.masked_fill(weight == 0, -torch.inf).amax(dim=1)
+    else:
+        pooled = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
+    return nn.functional.normalize(pooled, p=2.0, dim=-1) if normalize else pooled
