@@ -1,0 +1,134 @@
+"""MAN: the manifest, its version, what it names, and the evidence that belongs to it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from slmconform.engine.registry import (
+    Inconclusive,
+    Nonconformance,
+    NotExamined,
+    Stage,
+    check,
+)
+from slmconform.package.declarations import disagreements
+from slmconform.package.documents import VERSION_CODES, VERSION_NEWER
+from slmconform.package.problem import PackageProblem, several
+from slmconform.package.references import declared
+from slmconform.package.tensors import parse
+from slmconform.standard.catalogue import KNOWN_VERSIONS
+from slmconform.standard.evidence import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, Evidence
+from slmconform.standard.manifest import MANIFEST, Manifest
+
+if TYPE_CHECKING:
+    from slmconform.package.read import Package
+
+
+@check("SLM-MAN-001", stage=Stage.STATIC, needs=("SLM-MAN-002",))
+def manifest_is_valid(package: Package) -> str:
+    """The manifest is TOML in UTF-8 and satisfies the schema of its version."""
+    problem = package.manifest_problem
+    if problem and problem.code in VERSION_CODES:
+        raise NotExamined("the schema of the declared version is not known here (SLM-MAN-002)")
+    if problem:
+        raise problem.finding()
+    manifest = package.require_manifest()
+    return f"{manifest.model.name} {manifest.model.version}, task {manifest.model.task}"
+
+
+@check("SLM-MAN-002", stage=Stage.STATIC)
+def version_is_known(package: Package) -> str:
+    """The manifest declares a published version of the standard."""
+    problem = package.manifest_problem
+    if problem and problem.code == VERSION_NEWER:
+        raise Inconclusive(
+            f"spec {problem.got} is newer than {KNOWN_VERSIONS[-1]}, the newest known here: "
+            "upgrade slmconform"
+        )
+    if problem and problem.code in VERSION_CODES:
+        raise problem.finding()
+    if problem:
+        raise NotExamined(f"{MANIFEST} is not valid (SLM-MAN-001)")
+    return f"version {package.require_manifest().spec}"
+
+
+@check("SLM-MAN-003", stage=Stage.STATIC, needs=("SLM-MAN-001", "SLM-PKG-001", "SLM-PKG-002"))
+def declared_files_exist(package: Package) -> str:
+    """Every file that the manifest names exists."""
+    named = declared(package.require_manifest())
+    problems = []
+    for path, where in named:
+        try:
+            package.folder.locate(path, where)
+        except PackageProblem as problem:
+            problems.append(problem)
+    if problems:
+        raise several(problems).finding()
+    return f"{len(named)} files named, all there"
+
+
+@check("SLM-MAN-004", stage=Stage.STATIC, needs=("SLM-MAN-001",))
+def declarations_agree(package: Package) -> str:
+    """Inputs, outputs, axes, capabilities, task and loader agree with each other."""
+    manifest = package.require_manifest()
+    if problems := disagreements(manifest):
+        raise several(problems).finding()
+    face = manifest.interface
+    return f"{len(face.inputs)} inputs, {len(face.outputs)} outputs, {len(face.axes)} axes"
+
+
+@check("SLM-MAN-005", stage=Stage.STATIC, needs=("SLM-MAN-001", "SLM-PKG-002"))
+def evidence_belongs_to_the_package(package: Package) -> str:
+    """Evidence satisfies its schema, matches its tensors, and names this model."""
+    if package.evidence_problem:
+        raise package.evidence_problem.finding()
+    evidence, manifest = package.require_evidence(), package.require_manifest()
+    _judge_tensor_file(package, evidence)
+    _judge_model(evidence, manifest)
+    return f"recorded by {evidence.tool[:40]} for {', '.join(sorted(evidence.devices)) or 'none'}"
+
+
+def _judge_tensor_file(package: Package, evidence: Evidence) -> None:
+    try:
+        data = package.folder.read(EVIDENCE_TENSORS, EVIDENCE_LIMIT)
+        with package.folder.open(EVIDENCE_TENSORS) as file:
+            parse(file, EVIDENCE_TENSORS)
+    except PackageProblem as problem:
+        raise problem.finding() from None
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != evidence.evidence_tensors:
+        raise Nonconformance(
+            code="evidence-tensors",
+            where=EVIDENCE_TENSORS,
+            got=f"sha256 {digest[:16]}…",
+            want=f"{evidence.evidence_tensors[:16]}…, as {EVIDENCE} says",
+            why="the two files of the evidence are not from one recording",
+            fix="restore both files, or record again: `slmconform record`",
+        )
+
+
+def _judge_model(evidence: Evidence, manifest: Manifest) -> None:
+    if evidence.spec not in KNOWN_VERSIONS:
+        raise Nonconformance(
+            code="evidence-spec",
+            where=f"{EVIDENCE}: spec",
+            got=evidence.spec,
+            want=f"one of {', '.join(KNOWN_VERSIONS)}",
+            fix="upgrade slmconform, or record again",
+        )
+    of, now = evidence.model, manifest.model
+    for key, was, is_ in (
+        ("name", of.name, now.name),
+        ("version", of.version, now.version),
+        ("task", of.task, now.task),
+    ):
+        if was != is_:
+            raise Nonconformance(
+                code="evidence-model",
+                where=f"{EVIDENCE}: model.{key}",
+                got=was[:200],
+                want=f"{is_}, as {MANIFEST} says",
+                why="the evidence was recorded for another model or version",
+                fix="record again: `slmconform record`",
+            )
