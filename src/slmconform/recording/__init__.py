@@ -1,0 +1,1 @@
+"""Writing what a check later reads: the manifest and the evidence."""

@@ -1,0 +1,167 @@
+"""`slmconform record`: the evidence of a package, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slmconform import __version__
+from slmconform.engine.examine import CheckOptions, CouldNotRun, examine
+from slmconform.isolation.client import ForkServer, Job, shared_server
+from slmconform.isolation.ending import Kind
+from slmconform.package.read import Package
+from slmconform.report.writing import write_whole
+from slmconform.standard.evidence import (
+    EVIDENCE,
+    EVIDENCE_LIMIT,
+    EVIDENCE_TENSORS,
+    Evidence,
+    FileRecord,
+    ModelRecord,
+    TensorRecord,
+)
+from slmconform.standard.report import Outcome, Report
+
+Watch = Callable[[str], None]
+
+
+class RecordingRefused(Exception):  # noqa: N818 - a refusal with its reason
+    """The package is not fit to be recorded; ``report`` says what fails, where that is why."""
+
+    def __init__(self, reason: str, exit_status: int, report: Report | None = None) -> None:
+        super().__init__(reason)
+        self.exit_status, self.report = exit_status, report
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What a caller may choose; ``timeout`` in seconds."""
+
+    device: str = "auto"
+    trust_code: bool = False
+    timeout: float = 600.0
+
+
+def record(
+    path: Path | str,
+    options: RecordOptions | None = None,
+    *,
+    watch: Watch = lambda _: None,
+    server: ForkServer | None = None,
+) -> Path:
+    """Check what needs no reference, measure the references, and write both files at once.
+
+    Other device classes that were recorded for the same weights, configuration and float64
+    outputs are kept. Raises `RecordingRefused`, `CouldNotRun` or `UnreadablePackage`.
+    """
+    options = options or RecordOptions()
+    package, server = Package(path), server or shared_server()
+    _require_sound(package, options, watch, server)
+    with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
+        seen = _measure(package, options, Path(scratch), watch, server)
+        tensors = (Path(scratch) / "evidence.safetensors").read_bytes()
+    evidence = _evidence(package, seen, tensors)
+    content = (evidence.model_dump_json(indent=1) + "\n").encode("utf-8")
+    if max(len(content), len(tensors)) > EVIDENCE_LIMIT:
+        raise RecordingRefused(f"the evidence is larger than {EVIDENCE_LIMIT} bytes", 2)
+    (package.root / "conformance").mkdir(exist_ok=True)
+    write_whole({package.root / EVIDENCE_TENSORS: tensors, package.root / EVIDENCE: content})
+    return package.root / EVIDENCE
+
+
+def _require_sound(
+    package: Package, options: RecordOptions, watch: Watch, server: ForkServer
+) -> None:
+    """Nothing that can be asked without a reference may fail."""
+    if package.manifest is None:
+        state = "is not valid" if package.has_manifest else "does not exist"
+        raise CouldNotRun(f"{package.root / 'slm.toml'} {state}; `slmconform init` writes one")
+    chosen = CheckOptions(
+        profile="reproducible",
+        device=options.device,
+        trust_code=options.trust_code,
+        timeout=options.timeout,
+        ignore=("evidence",),
+    )
+    report = examine(package.root, chosen, watch=watch, server=server)
+    if report.failures:
+        ids = ", ".join(r.id for r in report.failures)
+        raise RecordingRefused(f"the package does not hold: {ids}", 1, report)
+    unknown = [r for r in report.results if r.outcome is Outcome.NOT_EXAMINED]
+    if unknown:
+        raise RecordingRefused(unknown[0].detail, 3, report)
+
+
+def _measure(
+    package: Package, options: RecordOptions, scratch: Path, watch: Watch, server: ForkServer
+) -> dict[str, Any]:
+    records: list[dict[str, Any]] = []
+
+    def receive(one: dict[str, Any]) -> None:
+        if "phase" in one:
+            watch(str(one["phase"]))
+        else:
+            records.append(one)
+
+    arguments = {
+        "package": str(package.root),
+        "device": options.device,
+        "scratch": str(scratch),
+        "ignore": ["evidence"],
+    }
+    ending = server.run(
+        Job("slmconform.recording.child:measure", arguments),
+        timeout=options.timeout,
+        on_record=receive,
+    )
+    if ending.kind is not Kind.COMPLETE:
+        raise RecordingRefused(f"the measurement broke off: {ending.detail}", 1)
+    return records[-1]
+
+
+def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidence:
+    manifest = package.require_manifest()
+    name, device = seen.pop("device")
+    found = Evidence(
+        spec=manifest.spec,
+        tool=f"slmconform {__version__}",
+        model=ModelRecord(
+            name=manifest.model.name, version=manifest.model.version, task=manifest.model.task
+        ),
+        files=_files(package),
+        tensors=_tensors(package),
+        weights_digest=package.weights.digest,
+        evidence_tensors=hashlib.sha256(tensors).hexdigest(),
+        devices={name: device},
+        **seen,
+    )
+    earlier = package.evidence
+    same = earlier is not None and all(
+        getattr(earlier, key) == getattr(found, key)
+        for key in ("weights_digest", "configuration", "inputs", "evidence_tensors")
+    )
+    if earlier is None or not same:
+        return found
+    return found.model_copy(update={"devices": {**earlier.devices, **found.devices}})
+
+
+def _files(package: Package) -> list[FileRecord]:
+    folder = package.folder
+    return [
+        FileRecord(path=path, size=folder.entries[path].size, sha256=folder.sha256(path))
+        for path in folder.recorded()
+    ]
+
+
+def _tensors(package: Package) -> list[TensorRecord]:
+    scanned = package.weights.scan()
+    return [
+        TensorRecord(
+            name=name, dtype=entry.dtype, shape=list(entry.shape), sha256=scanned[name].sha256
+        )
+        for name, entry in sorted(package.weights.tensors.items())
+    ]
