@@ -66,6 +66,7 @@ def test_names_outside_ascii_are_escaped_and_sorted_by_code_point(tmp_path):
         ("rank of a tensor", f"{tensors.RANK_LIMIT}"),
         ("an axis of a tensor", f"2^{tensors.DIMENSION_LIMIT.bit_length() - 1}"),
         ("a Python source file", f"{code.SOURCE_LIMIT // MIB} MiB"),
+        ("all Python source files together", f"{code.SOURCES_LIMIT // MIB} MiB"),
     ],
 )
 def test_limits_are_those_of_the_reader(start: str, limit: str):

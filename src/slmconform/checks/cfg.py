@@ -78,7 +78,7 @@ def configuration_agrees_with_weights(package: Package) -> str:
     return f"{len(package.weights.tensors)} tensors"
 
 
-@check("SLM-CFG-005", stage=Stage.STATIC, needs=("SLM-MAN-001", "SLM-CFG-001"))
+@check("SLM-CFG-005", stage=Stage.STATIC, needs=("SLM-MAN-001", "SLM-CFG-002"))
 def architecture_is_the_declared_class(package: Package) -> str:
     """The declared class is one of the architectures of the configuration."""
     loader = package.require_manifest().loader

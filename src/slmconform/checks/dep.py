@@ -40,13 +40,9 @@ def environment_satisfies_dependencies(package: Package) -> str:
     problems = dependencies.unsatisfied(declared)
     if problems:
         raise several(problems).finding()
-    found = [f"python {platform.python_version()}"]
-    found += [
-        f"{one.name} {dependencies.installed_version(one.name)}"
-        for one in declared.requires
-        if one.applies
-    ]
-    return ", ".join(found)
+    here = {one.name: dependencies.installed(one.name) for one in declared.requires if one.applies}
+    found = [f"{name} {one.version}" for name, one in here.items() if one]
+    return ", ".join([f"python {platform.python_version()}", *found])
 
 
 @check("SLM-DEP-004", stage=Stage.STATIC, needs=("SLM-DEP-003",))
@@ -102,6 +98,15 @@ def _declared(package: Package) -> Dependencies:
 
 def _demanded(package: Package) -> list[Import]:
     """The imports of the package's code that somebody else's distribution has to provide."""
+    size = sum(package.folder.entries[path].size for path in package.sources)
+    if size > code.SOURCES_LIMIT:
+        raise PackageProblem(
+            "too-much-code",
+            package.sources[0],
+            f"{len(package.sources)} source files of {size} bytes",
+            f"at most {code.SOURCES_LIMIT} bytes",
+            "keep in the package what the model needs",
+        )
     own = code.own_modules(package.sources)
     found: list[Import] = []
     for path in package.sources:

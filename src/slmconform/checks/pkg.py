@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from slmconform.engine.registry import Nonconformance, Stage, check
 from slmconform.package.formats import executable
-from slmconform.package.problem import PackageProblem, several, shown
+from slmconform.package.problem import PackageProblem, printable, several, shown
 from slmconform.package.references import declared, references
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def files_are_those_recorded(package: Package) -> str:
         got="; ".join(f"{shown(path)} {state[code]}" for code, path in differences[:5])
         + (f"; and {len(differences) - 5} more" if len(differences) > 5 else ""),
         want="the files of the recording",
-        where=differences[0][1],
+        where=printable(differences[0][1]),
         fix="restore the files, or record again: `slmconform record`",
     )
 
@@ -119,6 +119,6 @@ def code_is_declared(package: Package) -> str:
         code="undeclared-code",
         got=f"{len(undeclared)} undeclared: {shown(listed)}",
         want="every .py file in loader.entry or loader.code",
-        where=undeclared[0],
-        fix=f"add code = [{listed}] to [loader], or remove the files",
+        where=printable(undeclared[0]),
+        fix=f"add code = [{printable(listed)}] to [loader], or remove the files",
     )

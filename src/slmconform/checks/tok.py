@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slmconform.package.tokenizer import TokenizerFiles
 
 LEAST_COVER = 0.5  # of the embedding's rows
+SHIFT = 4  # control tokens at the start of SentencePiece that a tokenizer may do without
 
 
 @check("SLM-TOK-001", stage=Stage.STATIC, needs=("SLM-MAN-001", "SLM-CFG-001"))
@@ -54,8 +55,9 @@ def token_ids_are_sound(package: Package) -> str:
         _within(files, embedding)
     if files.unread:
         raise NotExamined(files.unread)
-    rows = f", all below {embedding.rows:,} rows" if embedding else ", no embedding to compare"
-    return f"{files.size:,} tokens in {files.source}{rows}"
+    rows = f"all below {embedding.rows:,} rows" if embedding else "no embedding to compare"
+    known = "" if files.exact else f"; {len(files.ids)} ids are written out"
+    return f"{files.size:,} tokens in {files.source}, {rows}{known}"
 
 
 @check("SLM-TOK-003", stage=Stage.STATIC, needs=("SLM-CFG-001", "SLM-TOK-002", "SLM-TOK-004"))
@@ -113,13 +115,17 @@ def _embedding(package: Package) -> Embedding | None:
 
 def _within(files: TokenizerFiles, embedding: Embedding) -> None:
     beyond = sorted(number for number in files.names if number >= embedding.rows)
+    got = ""
     if beyond:
-        token = files.names[beyond[0]]
         more = f", and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        got = f"{shown(files.names[beyond[0]])} has id {beyond[0]}{more}"
+    elif files.size is not None and files.size - SHIFT > embedding.rows:
+        got = f"{files.size:,} tokens"
+    if got:
         raise PackageProblem(
             "id-beyond-embedding",
             files.source,
-            f"{shown(token)} has id {beyond[0]}{more}",
+            got,
             f"ids below {embedding.rows}, the rows of {embedding.where}",
             "resize the embedding to the tokenizer, or remove the token",
             why="looking the token up reads past the end of the embedding",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmconform.engine.registry import Nonconformance, NotExamined, Stage, check
-from slmconform.package.problem import several, shown
+from slmconform.package.problem import printable, several, shown
 from slmconform.package.read import CONFIG
 from slmconform.package.sharding import index_problems
 from slmconform.package.weights import INDEX, SINGLE
@@ -148,7 +148,7 @@ def tensors_are_those_recorded(package: Package) -> str:
         parts.append(f"{name} is {now_dtype} {list(now)}, recorded {was_dtype} {list(was)}")
     raise Nonconformance(
         code="tensor-gone" if gone else "tensor-added" if added else "tensor-changed",
-        where=(gone + added + changed)[0],
+        where=printable((gone + added + changed)[0]),
         got="; ".join(parts),
         want=f"the {len(recorded)} tensors of the recording",
         fix="restore the weights, or raise model.version and record again",
@@ -211,4 +211,4 @@ def _position(entry: TensorEntry, flat: int) -> str:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(shown(name)[1:-1] for name in names[:3]) + more
+    return printable(", ".join(names[:3]))[:600] + more

@@ -26,7 +26,7 @@ from slmconform.isolation.protocol import receive_message, send_message
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_SWEEP_S = 2.0
+_SWEEP_S = 10.0
 
 
 def main(descriptor: int) -> int:

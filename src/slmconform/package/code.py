@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 
 from slmconform.package.problem import PackageProblem, shown
 
-SOURCE_LIMIT = 4 * 2**20  # bytes of one source file
+SOURCE_LIMIT = 2**20  # bytes of one source file; parsing takes some seconds then
+SOURCES_LIMIT = 4 * 2**20  # bytes of all of them
 
 # Distributions whose import name is not their own, for those that are not installed here.
 IMPORTED_AS: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +34,6 @@ IMPORTED_AS: Mapping[str, tuple[str, ...]] = {
     "git": ("gitpython",),
     "google.protobuf": ("protobuf",),
     "jwt": ("pyjwt",),
-    "librosa": ("librosa",),
     "mpl_toolkits": ("matplotlib",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "opencc": ("opencc", "opencc-python-reimplemented"),
@@ -46,6 +46,7 @@ IMPORTED_AS: Mapping[str, tuple[str, ...]] = {
     "zmq": ("pyzmq",),
 }
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+_BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _IMPORT_CALLS = frozenset({"import_module", "__import__"})
 
 
@@ -72,11 +73,14 @@ def imports(source: bytes, path: str) -> list[Import]:
     """
     found: list[Import] = []
     pending: list[tuple[ast.AST, bool]] = [(_parse(source, path), False)]
+    # Only a call can import inside an expression: without one, statements alone are walked.
+    calls = any(name.encode() in source for name in _IMPORT_CALLS)
     while pending:
         node, optional = pending.pop()
         line = getattr(node, "lineno", 0)
         found += [Import(module, path, line, optional) for module in _modules(node)]
-        pending.extend(_children(node, optional=optional))
+        children = _children(node, optional=optional)
+        pending.extend(child for child in children if calls or isinstance(child[0], _BLOCKS))
     return sorted(found, key=lambda one: (one.line, one.module))
 
 
@@ -159,9 +163,9 @@ def _children(node: ast.AST, *, optional: bool) -> Iterator[tuple[ast.AST, bool]
         spared = [*node.body, *node.handlers, *node.orelse]
     elif isinstance(node, ast.If) and _for_types(node.test):
         spared = [*node.body]
-    spared_ids = set(map(id, spared))
+    ids = set(map(id, spared))
     for child in ast.iter_child_nodes(node):
-        yield child, optional or id(child) in spared_ids
+        yield child, optional or id(child) in ids
 
 
 def _catches_import(handler: ast.ExceptHandler) -> bool:

@@ -199,8 +199,8 @@ EMBEDDING_WIDTH_KEYS = (
 )
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 SIDE_LAYERS = {
-    "encoder_layers": re.compile(r"(^|\.)encoder\.layers$"),
-    "decoder_layers": re.compile(r"(^|\.)decoder\.layers$"),
+    "encoder_layers": re.compile(r"^(model\.)?encoder\.layers$"),
+    "decoder_layers": re.compile(r"^(model\.)?decoder\.layers$"),
 }
 # These keep more embedding rows than their vocabulary, or run one stack several times.
 IRREGULAR = re.compile(r"^(csm|hrm_text|kyutai|mllama|molmo2|moshi|neomme)")
@@ -273,7 +273,10 @@ def _depth_problems(
         depth = scope.get(key)
         if type(depth) is not int or not concerned:
             continue
-        if {depth, depth + spare}.isdisjoint(concerned.values()):
+        # A causal model cut out of an encoder-decoder has the depth of that side alone.
+        sides_too = () if key in SIDE_LAYERS else [scope.get(side) for side in SIDE_LAYERS]
+        allowed = {depth, depth + spare, *sides_too}
+        if allowed.isdisjoint(concerned.values()):
             name, count = max(concerned.items(), key=lambda stack: stack[1])
             yield _disagreement(f"{place}{key}", depth, f"{count} layers in {name}")
 

@@ -118,9 +118,6 @@ def _capability_problems(manifest: Manifest) -> Iterator[PackageProblem]:
         got = f"a key-value cache in a {task} that is not causal"
         fix = "set causal = true or kv_cache = false"
         yield _problem("cache-causal", f"{where}.kv_cache", got, "a causal model", fix)
-    if task == "causal-lm" and not can.causal:
-        got = "causal = false for the task causal-lm"
-        yield _problem("task-causal", f"{where}.causal", got, "causal = true")
 
 
 def _loader_problems(manifest: Manifest) -> Iterator[PackageProblem]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cache
+from itertools import combinations, permutations
 
 from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import InvalidRequirement, Requirement
@@ -19,6 +21,7 @@ from slmconform.standard.manifest import MANIFEST, DependenciesSection
 
 # What each kind of loader itself imports.
 LOADER_NEEDS = {"transformers": ("torch", "transformers"), "torch": ("torch",)}
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _BOUNDING = frozenset({">", ">=", "==", "===", "~="})
 
 
@@ -58,6 +61,14 @@ class Dependencies:
     def names(self) -> frozenset[str]:
         """The declared distributions, whatever their markers."""
         return frozenset(one.name for one in self.requires)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What this environment holds: a version, and the texts of what it requires itself."""
+
+    version: Version
+    requires: tuple[str, ...]
 
 
 def read(section: DependenciesSection) -> Dependencies:
@@ -114,12 +125,15 @@ def unbounded(declared: Dependencies) -> list[Dependency]:
     return [one for one in declared.requires if not one.bounded and one.name not in bounded]
 
 
-def installed_version(name: str) -> Version | None:
-    """The version of a distribution in this environment; None where absent or unreadable."""
+@cache
+def installed(name: str) -> Installed | None:
+    """A distribution of this environment; None where absent or of an unreadable version."""
     try:
-        return Version(importlib.metadata.version(name))
-    except (importlib.metadata.PackageNotFoundError, InvalidVersion, TypeError):
+        metadata = importlib.metadata.metadata(name)
+        version = Version(metadata["Version"])
+    except (importlib.metadata.PackageNotFoundError, InvalidVersion, KeyError, TypeError):
         return None
+    return Installed(version, tuple(metadata.get_all("Requires-Dist") or ()))
 
 
 def _dependency(text: str, index: int) -> Dependency:
@@ -191,16 +205,13 @@ def _meet(first: Dependency, second: Dependency) -> bool:
 def _conflict_with_installed(declared: Dependencies) -> PackageProblem | None:
     """A declared range that an installed, declared dependency itself rules out."""
     ranges = [one for one in declared.requires if one.applies]
-    for one in ranges:
-        version = installed_version(one.name)
-        if version is None or not one.range.contains(version, prereleases=True):
+    for one, other in permutations(ranges, 2):
+        found = installed(one.name)
+        if found is None or not one.range.contains(found.version, prereleases=True):
             continue
-        for needed in _requirements_of(one):
-            for other in ranges:
-                if other.name != canonicalize_name(needed.name):
-                    continue
-                if (other.range & needed.specifier).is_unsatisfiable():
-                    return _ruled_out(other, needed, f"{one.name} {version}")
+        for needed in _required(found, one.requirement.extras, other.name):
+            if (other.range & needed.specifier).is_unsatisfiable():
+                return _ruled_out(other, needed, f"{one.name} {found.version}")
     return None
 
 
@@ -215,25 +226,28 @@ def _ruled_out(declared: Dependency, needed: Requirement, by: str) -> PackagePro
     )
 
 
-def _requirements_of(one: Dependency) -> Iterator[Requirement]:
-    extras = ["", *one.requirement.extras]
-    for text in importlib.metadata.requires(one.name) or ():
+def _required(found: Installed, extras: set[str], name: str) -> Iterator[Requirement]:
+    """What an installed distribution requires of another one, under the extras in use."""
+    for text in found.requires:
+        begin = _NAME.match(text)
+        if begin is None or canonicalize_name(begin.group()) != name:
+            continue
         try:
             needed = Requirement(text)
             marker = needed.marker
-            if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras):
+            if marker is None or any(marker.evaluate({"extra": e}) for e in ("", *extras)):
                 yield needed
         except (InvalidRequirement, UndefinedComparison, UndefinedEnvironmentName):
             continue  # metadata of somebody else's distribution, not of the package
 
 
 def _unsatisfied(one: Dependency) -> PackageProblem | None:
-    version = installed_version(one.name)
-    if version is not None and one.range.contains(version, prereleases=True):
+    found = installed(one.name)
+    if found is not None and one.range.contains(found.version, prereleases=True):
         return None
-    got = f"{one.name} {version} is installed" if version else f"{one.name} is not installed"
+    got = f"{one.name} {found.version} is installed" if found else f"{one.name} is not installed"
     return PackageProblem(
-        "installed-version" if version else "not-installed",
+        "installed-version" if found else "not-installed",
         one.where,
         got,
         shown(str(one.requirement)),

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from slmconform.package import strict_json
 from slmconform.package.problem import PackageProblem, shown
 
 Kind = Literal["file", "directory", "special", "stray-link", "broken-link"]
@@ -24,7 +25,7 @@ LEFT_OUT_FILES = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".hgi
 EVIDENCE_FOLDER = "conformance/"
 MANIFEST_FILE = "slm.toml"
 MAX_ENTRIES = 100_000
-CHUNK = 2**18  # bytes; stays in the cache between reading and hashing
+CHUNK = 2**19  # bytes; stays in the cache between reading and hashing
 
 
 class UnreadablePackage(Exception):
@@ -143,6 +144,23 @@ class Folder:
             while len(data) <= limit and (more := file.read(limit + 1 - len(data))):
                 data += more
         return bytes(data)
+
+    @cached_property
+    def _parsed(self) -> dict[str, object]:
+        return {}
+
+    def json(self, path: str) -> object:
+        """A JSON file, read strictly and once; raises `PackageProblem`. Not to be changed."""
+        if path not in self._parsed:
+            try:
+                data = self.read(path, strict_json.size_limit(path))
+                self._parsed[path] = strict_json.loads(data, path)
+            except PackageProblem as problem:
+                self._parsed[path] = problem
+        value = self._parsed[path]
+        if isinstance(value, PackageProblem):
+            raise value
+        return value
 
     def head(self, path: str, length: int) -> bytes:
         """The first ``length`` bytes of a regular file, or fewer where it is shorter."""

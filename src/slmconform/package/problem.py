@@ -16,9 +16,9 @@ class PackageProblem(Exception):
     def __init__(
         self, code: str, where: str, got: str, want: str, fix: str = "", *, why: str = ""
     ) -> None:
-        super().__init__(f"{where}: {got} (want {want})")
-        self.code, self.where, self.got, self.want = code, where, got, want
-        self.fix, self.why = fix, why
+        self.code, self.where, self.got = code, printable(where), printable(got)
+        self.want, self.fix, self.why = printable(want), printable(fix), printable(why)
+        super().__init__(f"{self.where}: {self.got} (want {self.want})")
 
     def finding(self) -> Nonconformance:
         """The same as the failure of a check."""
@@ -30,6 +30,11 @@ class PackageProblem(Exception):
             why=self.why,
             fix=self.fix,
         )
+
+
+def printable(text: str) -> str:
+    """The text with every unprintable character written as its escape."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def shown(value: object) -> str:

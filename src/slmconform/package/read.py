@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from slmconform.engine.registry import NotExamined
-from slmconform.package import strict_json
 from slmconform.package.folder import Folder, scan
 from slmconform.package.problem import PackageProblem
 from slmconform.package.weights import INDEX, Weights
@@ -34,7 +33,6 @@ class Package:
         self._ignore = frozenset(ignore)
         self.folder: Folder = scan(root)
         self.root: Path = self.folder.root
-        self._json: dict[str, object] = {}
 
     @property
     def has_manifest(self) -> bool:
@@ -103,17 +101,8 @@ class Package:
         return self.evidence
 
     def json(self, path: str) -> object:
-        """A JSON file, read strictly and once; raises `PackageProblem`."""
-        if path not in self._json:
-            try:
-                data = self.folder.read(path, strict_json.size_limit(path))
-                self._json[path] = strict_json.loads(data, path)
-            except PackageProblem as problem:
-                self._json[path] = problem
-        value = self._json[path]
-        if isinstance(value, PackageProblem):
-            raise value
-        return value
+        """A JSON file, read strictly and once; raises `PackageProblem`. Not to be changed."""
+        return self.folder.json(path)
 
     def table(self, path: str) -> dict[str, object] | None:
         """A JSON file that holds an object; None where it is absent or anything else."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NoReturn
 
@@ -15,11 +16,13 @@ from slmconform.package.problem import PackageProblem, shown
 SIZE_LIMIT = 4 * 2**20  # bytes
 LARGE_SIZE_LIMIT = 64 * 2**20  # bytes, for the files that grow with vocabulary or tensors
 DEPTH_LIMIT = 64
-DIGIT_LIMIT = 20
+DIGIT_LIMIT = 40  # transformers writes "no longest text" as int(1e30), which has 31 digits
 
-_LARGE = re.compile(r"(tokenizer|vocab|added_tokens|merges)[^/]*\.json$|\.index\.json$")
-_LONG_INTEGER = re.compile(rb"[0-9]{%d}" % (DIGIT_LIMIT + 1))
-_LARGE_EXPONENT = re.compile(rb"[0-9][eE]\+?[0-9]{3}")
+_LARGE = re.compile(r"(tokenizer|tekken|vocab|added_tokens|merges)[^/]*\.json$|\.index\.json$")
+# Every digit as 0: long integers and large exponents are then found by plain search.
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+_LONG_INTEGER = b"0" * (DIGIT_LIMIT + 1)
+_LARGE_EXPONENT = b"0e000"
 _STRUCTURE = b'"[]{}'
 _NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _STEP = bytes.maketrans(b"{}", b"[]")
@@ -41,13 +44,14 @@ def loads(data: bytes, where: str) -> object:
     depth = _depth(data)
     if depth > DEPTH_LIMIT:
         _refuse("too-deep", where, f"nested {depth} deep", f"at most {DEPTH_LIMIT} levels")
+    digits = data.translate(_DIGITS, b"+")
     try:
         return json.loads(
             text,
             object_pairs_hook=lambda pairs: _unique(pairs, where),
             parse_constant=lambda name: _not_finite(name, where),
-            parse_int=_integer_parser(data, where),
-            parse_float=_float_parser(data, where),
+            parse_int=_integer_parser(where) if _LONG_INTEGER in digits else int,
+            parse_float=_float_parser(where) if _LARGE_EXPONENT in digits else float,
         )
     except json.JSONDecodeError as error:
         raise PackageProblem(
@@ -91,10 +95,7 @@ def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     return value
 
 
-def _integer_parser(data: bytes, where: str) -> Any:
-    if not _LONG_INTEGER.search(data):
-        return int
-
+def _integer_parser(where: str) -> Callable[[str], int]:
     def parse(digits: str) -> int:
         count = len(digits.lstrip("-"))
         if count > DIGIT_LIMIT:
@@ -109,10 +110,7 @@ def _integer_parser(data: bytes, where: str) -> Any:
     return parse
 
 
-def _float_parser(data: bytes, where: str) -> Any:
-    if not _LARGE_EXPONENT.search(data):
-        return float
-
+def _float_parser(where: str) -> Callable[[str], float]:
     def parse(digits: str) -> float:
         value = float(digits)
         if abs(value) == float("inf"):

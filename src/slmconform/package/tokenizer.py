@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from slmconform.package import sentencepiece, strict_json
+from slmconform.package import sentencepiece
 from slmconform.package.folder import Folder
 from slmconform.package.problem import PackageProblem, shown
 
@@ -46,7 +46,7 @@ DICTIONARY_START = ("<s>", "<pad>", "</s>", "<unk>")
 WITHOUT_VOCABULARY = frozenset(
     {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "MyT5Tokenizer"}
 )
-TEXT_LIMIT = 64 * 2**20  # bytes of a vocabulary
+TEXT_LIMIT = 32 * 2**20  # bytes of a vocabulary
 TEMPLATE_LIMIT = 2**20  # bytes of a chat template
 PROBLEM_LIMIT = 20
 
@@ -99,6 +99,16 @@ class Vocabulary:
             else:
                 self.add(token, number, where(number))
 
+    def judge_pieces(self, pieces: list[str], where: str) -> None:
+        """Note pieces that are empty or stand twice, without taking their places for ids."""
+        seen: set[str] = set()
+        for number, piece in enumerate(pieces):
+            if not piece:
+                self._refuse("empty-token", where, f"an empty piece at {number}")
+            elif piece in seen:
+                self._refuse("duplicate-token", where, f"{shown(piece)} again at {number}")
+            seen.add(piece)
+
     def _refuse(self, code: str, where: str, got: str) -> None:
         if len(self.problems) < PROBLEM_LIMIT:
             want = "unique tokens that are not empty, with unique non-negative integer ids"
@@ -147,15 +157,15 @@ class TokenizerFiles:
         return self.tokenizer_class in WITHOUT_VOCABULARY
 
 
-def read(folder: Folder, load: Callable[[str], object] | None = None) -> TokenizerFiles:
-    """Read the tokenizer files at the top of a package; ``load`` reads a JSON file strictly.
+def read(folder: Folder) -> TokenizerFiles:
+    """Read the tokenizer files at the top of a package.
 
     A file that cannot be read counts as one that says nothing: SLM-CFG-001 reports it.
     """
     at_hand = [path for path in folder.files() if "/" not in path]
     tables: dict[str, Table] = {}
     for path in (FAST, CONFIG, SPECIAL, ADDED, MODEL_CONFIG, GENERATION, "vocab.json"):
-        if path in at_hand and (table := _table(folder, path, load)) is not None:
+        if path in at_hand and (table := _table(folder, path)) is not None:
             tables[path] = table
     source = next(iter(_sources(at_hand)), "")
     vocabulary, size, unread = Vocabulary(), None, ""
@@ -188,12 +198,9 @@ def _sources(at_hand: list[str]) -> list[str]:
     return listed + [path for path in at_hand if PIECES.search(path)]
 
 
-def _table(folder: Folder, path: str, load: Callable[[str], object] | None) -> Table | None:
+def _table(folder: Folder, path: str) -> Table | None:
     try:
-        if load is not None:
-            value = load(path)
-        else:
-            value = strict_json.loads(folder.read(path, strict_json.size_limit(path)), path)
+        value = folder.json(path)
     except PackageProblem:
         return None
     return value if isinstance(value, dict) else None
@@ -206,13 +213,13 @@ def _fill(into: Vocabulary, folder: Folder, source: str, tables: dict[str, Table
         return len(into.ids)
     hidden = 0
     if source == "tekken.json":
-        hidden = _tekken_size(_table(folder, source, None))
+        hidden = _tekken_size(_table(folder, source))
     elif source.endswith(".json"):
-        into.add_all(_flat(tables.get(source) or _table(folder, source, None), source), source)
+        into.add_all(_flat(tables.get(source) or _table(folder, source), source), source)
     elif source.endswith(".txt"):
         _fill_lines(into, folder, source)
     else:
-        hidden = _count_pieces(folder, source)
+        hidden = _count_pieces(into, folder, source)
     for path, token, number in added_tokens(tables):
         into.add(token, number, path)
     return max(len(into.ids), hidden)
@@ -277,14 +284,16 @@ def _fill_lines(into: Vocabulary, folder: Folder, path: str) -> None:
     into.add_row([*before, *lines], lambda number: f"{path}:{number + 1 - len(before)}")
 
 
-def _count_pieces(folder: Folder, path: str) -> int:
+def _count_pieces(into: Vocabulary, folder: Folder, path: str) -> int:
     data = folder.read(path, TEXT_LIMIT)
     if ranks := _ranks(data):
         return ranks
     try:
-        return len(sentencepiece.pieces(data))
+        pieces = sentencepiece.pieces(data)
     except sentencepiece.NotSentencePiece as error:
         raise _unread(path, f"is not a vocabulary of a known form: {error}") from None
+    into.judge_pieces(pieces, path)
+    return len(pieces)
 
 
 def _ranks(data: bytes) -> int:
@@ -318,7 +327,7 @@ def _chat_template(folder: Folder, at_hand: list[str], tables: dict[str, Table])
         if jinja in at_hand:
             return folder.read(jinja, TEMPLATE_LIMIT).decode("utf-8", errors="replace")
         if boxed in at_hand:
-            return _template_in((_table(folder, boxed, None) or {}).get("chat_template"))
+            return _template_in((_table(folder, boxed) or {}).get("chat_template"))
     except PackageProblem:
         return None
     return _template_in(tables.get(CONFIG, {}).get("chat_template"))

@@ -1,0 +1,148 @@
+"""MAN: each defect fails with exactly its id, and the legal twin beside it passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from package_builders import (
+    MANIFEST,
+    Nonconformance,
+    judge,
+    make_package,
+    outcomes,
+    write_evidence,
+)
+
+from slmconform.engine.registry import Inconclusive, NotExamined
+
+
+def test_a_valid_manifest(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    assert outcomes(tmp_path) == {}
+    assert judge("SLM-MAN-001", tmp_path) == "tiny-llama 1.0.0, task causal-lm"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (MANIFEST + "[modle]\n", "unknown-key"),
+        (MANIFEST.replace('name = "tiny-llama"\n', ""), "missing-key"),
+        (MANIFEST.replace('version = "1.0.0"', 'version = "v1"'), "wrong-value"),
+        (MANIFEST.replace("[model]", "[model"), "not-toml"),
+    ],
+)
+def test_invalid_manifest(tmp_path: Path, text: str, code: str) -> None:
+    make_package(tmp_path, manifest=text)
+    write = tmp_path / "conformance"
+    write.mkdir()
+    (write / "evidence.json").write_text("{}")
+    assert outcomes(tmp_path) == {"SLM-MAN-001": code}
+
+
+@pytest.mark.parametrize("spec", ['"banana"', "1.0", '"0.1"', '""'])
+def test_unknown_version(tmp_path: Path, spec: str) -> None:
+    make_package(tmp_path, manifest=MANIFEST.replace('spec = "1.0"', f"spec = {spec}\nx = 1"))
+    assert outcomes(tmp_path) == {"SLM-MAN-002": "spec-version-unknown"}
+
+
+def test_newer_version_is_inconclusive(tmp_path: Path) -> None:
+    make_package(tmp_path, manifest=MANIFEST.replace('spec = "1.0"', 'spec = "1.9"\nnew = 1'))
+    assert outcomes(tmp_path) == {}
+    with pytest.raises(Inconclusive, match="upgrade slmconform"):
+        judge("SLM-MAN-002", tmp_path)
+    with pytest.raises(NotExamined):
+        judge("SLM-MAN-001", tmp_path)
+
+
+def torch_package(folder: Path, **files: str) -> None:
+    kind = 'kind = "torch"\nentry = "modeling.py:build"'
+    make_package(folder, replace={'kind = "transformers"': kind}, files=dict(files))
+
+
+def test_declared_file_is_missing(tmp_path: Path) -> None:
+    torch_package(tmp_path)
+    assert outcomes(tmp_path) == {"SLM-MAN-003": "missing-file"}
+
+
+def test_declared_file_is_a_folder(tmp_path: Path) -> None:
+    torch_package(tmp_path, **{"modeling.py/x.txt": ""})
+    assert outcomes(tmp_path) == {"SLM-MAN-003": "not-a-file"}
+
+
+def test_declared_file_is_there(tmp_path: Path) -> None:
+    torch_package(tmp_path, **{"modeling.py": ""})
+    assert outcomes(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("sequence = { min", "sequnce = { min", "axis-undeclared"),
+        ("causal = true", "causal = false", "cache-causal"),
+        ('name = "logits"', 'name = "scores"', "output-missing"),
+    ],
+)
+def test_declarations_that_disagree(tmp_path: Path, old: str, new: str, code: str) -> None:
+    make_package(tmp_path, replace={old: new})
+    assert outcomes(tmp_path) == {"SLM-MAN-004": code}
+
+
+def test_evidence_belongs(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path)
+    assert outcomes(tmp_path) == {}
+    assert "slmconform 0" in judge("SLM-MAN-005", tmp_path)
+
+
+MODEL = {"name": "tiny-llama", "version": "1.0.0", "task": "causal-lm"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"model": MODEL | {"version": "1.0.1"}}, "evidence-model"),
+        ({"model": MODEL | {"name": "\x1b[31mother"}}, "evidence-model"),
+        ({"model": MODEL | {"task": "masked-lm"}}, "evidence-model"),
+        ({"spec": "9.9"}, "evidence-spec"),
+        ({"evidence_tensors": "0" * 64}, "evidence-tensors"),
+        ({"weights_digest": "xyz"}, "wrong-value"),
+        ({"surprise": 1}, "unknown-key"),
+    ],
+)
+def test_evidence_of_something_else(tmp_path: Path, changes: dict[str, Any], code: str) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path, **changes)
+    assert outcomes(tmp_path) == {"SLM-MAN-005": code}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(None, "missing-file"), (b"", "too-short"), (b"x" * 99, "header-length")]
+)
+def test_evidence_without_its_tensors(tmp_path: Path, content: bytes | None, code: str) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path)
+    path = tmp_path / "conformance" / "evidence.safetensors"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert outcomes(tmp_path) == {"SLM-MAN-005": code}
+
+
+def test_evidence_that_is_no_json(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path)
+    (tmp_path / "conformance" / "evidence.json").write_text("{")
+    assert outcomes(tmp_path) == {"SLM-MAN-005": "not-json"}
+    with pytest.raises(Nonconformance) as caught:
+        judge("SLM-MAN-005", tmp_path)
+    assert caught.value.where.startswith("conformance/evidence.json")
+
+
+def test_a_version_raised_after_the_recording(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path)
+    text = (tmp_path / "slm.toml").read_text().replace('"1.0.0"', '"1.1.0"')
+    (tmp_path / "slm.toml").write_text(text)
+    assert outcomes(tmp_path) == {"SLM-MAN-005": "evidence-model"}
