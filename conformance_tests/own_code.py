@@ -77,5 +77,3 @@ def own_code(folder: Path, *, build: str = "", forward: str = "") -> Path:
     make_package(folder, manifest=MANIFEST, tensors=tensors, files={"modeling.py": code})
     (folder / "config.json").unlink()
     return folder
-
-

@@ -220,7 +220,12 @@ def write_evidence(folder: Path, **changes: Any) -> dict[str, Any]:
     package = Package(folder)
     manifest = package.require_manifest()
     (folder / "conformance").mkdir(exist_ok=True)
-    tensors = save({"input.ids": np.arange(4, dtype=np.int64)})
+    tensors = save(
+        {
+            f"input.{spec.name}": np.ones([2] * len(spec.axes), dtype=np.int64)
+            for spec in manifest.interface.inputs
+        }
+    )
     (folder / EVIDENCE_TENSORS).write_bytes(tensors)
     seen = package.weights.scan()
     evidence: dict[str, Any] = {
@@ -243,8 +248,11 @@ def write_evidence(folder: Path, **changes: Any) -> dict[str, Any]:
         "evidence_tensors": hashlib.sha256(tensors).hexdigest(),
         "configuration": {},
         "ties": [],
-        "inputs": ["typical"],
-        "outputs": [],
+        "inputs": [spec.name for spec in manifest.interface.inputs],
+        "outputs": [
+            {"name": spec.name, "kept": "full", "shape": [2, 2, 16], "scale": 1.0}
+            for spec in manifest.interface.outputs
+        ],
         "devices": {},
     }
     evidence |= changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,24 @@ MODEL = {"name": "tiny-llama", "version": "1.0.0", "task": "causal-lm"}
         ({"evidence_tensors": "0" * 64}, "evidence-tensors"),
         ({"weights_digest": "xyz"}, "wrong-value"),
         ({"surprise": 1}, "unknown-key"),
+        ({"inputs": ["input_ids", "token_type_ids"]}, "evidence-interface"),
+        ({"outputs": []}, "evidence-interface"),
     ],
 )
 def test_evidence_of_something_else(tmp_path: Path, changes: dict[str, Any], code: str) -> None:
     make_package(tmp_path)
     write_evidence(tmp_path, **changes)
     assert outcomes(tmp_path) == {"SLM-MAN-005": code}
+
+
+@pytest.mark.parametrize(("longest", "bad"), [(2, {}), (1, {"SLM-MAN-005": "evidence-interface"})])
+def test_the_recorded_probe_is_of_a_legal_size(tmp_path: Path, longest: int, bad: Any) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path)
+    manifest = (tmp_path / "slm.toml").read_text()
+    narrowed = re.sub(r"max = \d+", f"max = {longest}", manifest)
+    (tmp_path / "slm.toml").write_text(narrowed)
+    assert outcomes(tmp_path) == bad
 
 
 @pytest.mark.parametrize(

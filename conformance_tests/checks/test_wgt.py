@@ -20,7 +20,12 @@ from package_builders import (
 )
 from safetensors.numpy import save
 
-from slmconform.engine.registry import NotExamined
+from slmconform.engine.plan import load_checks, order
+from slmconform.engine.registry import CHECKS, NotExamined
+from slmconform.engine.run import run_checks
+from slmconform.package.read import Package
+from slmconform.standard.catalogue import catalogue
+from slmconform.standard.report import Outcome, Result
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -342,3 +347,30 @@ def test_parameter_count_is_not_judged_on_other_tensors(tmp_path: Path) -> None:
     write_evidence(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(save(changed(lambda t: t.pop("lm_head.weight"))))
     assert outcomes(tmp_path) == {"SLM-WGT-005": "tensor-gone"}
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(b"\x80\x04K\x01.")
+
+
+def wgt_001(folder: Path) -> Result:
+    load_checks()
+    package = Package(folder)
+    ids = ["SLM-PKG-001", "SLM-PKG-002", "SLM-PKG-003", "SLM-WGT-001"]
+    return list(run_checks(order(ids, CHECKS), package, package, catalogue(), {}))[-1]
+
+
+def test_a_pickle_beside_the_weights_hides_nothing_of_them(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    pickled(tmp_path / "pytorch_model.bin")
+    assert outcomes(tmp_path, "PKG", "WGT") == {"SLM-PKG-003": "executable-format"}
+    assert wgt_001(tmp_path).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_a_pickle_in_place_of_the_weights_is_one_finding(tmp_path: Path, name: str) -> None:
+    make_package(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    pickled(tmp_path / name)
+    assert set(outcomes(tmp_path, "PKG", "WGT")) == {"SLM-PKG-003"}
+    assert wgt_001(tmp_path).blocked_by == "SLM-PKG-003"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from slmconform import __version__
+from slmconform.report.streams import mend, say, tell
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
@@ -17,30 +19,38 @@ exit status:
   0    conformant; without a manifest: nothing that could be asked failed
   1    not conformant
   2    could not run: wrong usage, no readable package, no such device
-  3    inconclusive: something was left out, not recorded, or could not be decided
-  130  interrupted
+  3    inconclusive: something was left out, not recorded, or not decided
+  130  interrupted (143 where the process was told to end)
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; every foreseeable mishap is one sentence and an exit status."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    mend()
+    chosen = _parser().parse_args(arguments)
     verb: Callable[[argparse.Namespace], int] = chosen.verb
+    if arguments is None:  # as a program, not called by one
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         return verb(chosen)
     except KeyboardInterrupt:
-        print("slmconform: interrupted; nothing was written", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would only disturb the clearing up
+        tell("slmconform: interrupted; nothing was written")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone: nobody is left to tell
-        return COULD_NOT_RUN
     except Exception as error:
         message = _foreseen(error)
         if message is None:
-            raise
-        print(f"slmconform: {message}", file=sys.stderr)
+            import traceback
+
+            tell("".join(traceback.format_exception(error)))
+            message = "this is a mistake in slmconform; please report it with the lines above"
+        tell(f"slmconform: {message}")
         return COULD_NOT_RUN
+
+
+def _terminated(number: int, _: object) -> None:
+    """End as after an exception, so that scratch folders and processes are cleared away."""
+    raise SystemExit(128 + number)
 
 
 def _foreseen(error: Exception) -> str | None:
@@ -51,10 +61,14 @@ def _foreseen(error: Exception) -> str | None:
     from slmconform.package.folder import UnreadablePackage
     from slmconform.package.problem import PackageProblem
     from slmconform.report.text import printable
+    from slmconform.report.writing import Unwritable
 
-    ours = (CouldNotRun, UnknownRequirement, UnreadablePackage, ServerUnavailable)
+    ours = (CouldNotRun, UnknownRequirement, UnreadablePackage, ServerUnavailable, Unwritable)
     if isinstance(error, PackageProblem):
-        return printable(f"{error.where}: got {error.got}; want {error.want}. {error.fix}")
+        return printable(f"{error.where}: {error.got} (want {error.want}); {error.fix}", 2000)
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return printable(": ".join([*names, error.strerror]), 2000)
     if isinstance(error, (*ours, OSError)):
         return printable(str(error), 2000)
     return None
@@ -96,9 +110,6 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, help="the folder of the model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps, ...")
     parser.add_argument(
-        "--trust-code", action="store_true", help="run code that the package brings"
-    )
-    parser.add_argument(
         "--timeout",
         type=_seconds,
         default=600.0,
@@ -108,10 +119,18 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="only what is wrong")
 
 
+def _trust_option(parser: argparse.ArgumentParser) -> None:
+    text = "run code that the package brings; read it first"
+    parser.add_argument("--trust-code", action="store_true", help=text)
+
+
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError("a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
 
 
@@ -119,10 +138,27 @@ def _check_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser("check", help="check a model folder", epilog=EPILOG)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     _model_options(parser)
+    _trust_option(parser)
     parser.add_argument("--profile", help="judge by this profile instead of the declared one")
-    parser.add_argument("--only", action="append", default=[], metavar="ID", help="or its start")
-    parser.add_argument("--skip", action="append", default=[], metavar="ID", help="or its start")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16", "float64"])
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="ask only this, or all that begin so, such as INV; with what it needs; repeatable",
+    )
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="leave this out, with all that needs it; the verdict is then at best inconclusive",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16", "float64"],
+        help="run the model in this dtype instead of the declared one",
+    )
     parser.add_argument("--strict", action="store_true", help="a provisional verdict exits 1")
     parser.add_argument("--format", choices=["text", "json"], default="text")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the report there")
@@ -143,14 +179,17 @@ def _init_parser(verbs: Verbs) -> None:
 def _record_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser("record", help="write the evidence of a package")
     _model_options(parser)
+    _trust_option(parser)
     parser.set_defaults(verb=_record)
 
 
 def _check(chosen: argparse.Namespace) -> int:
     from slmconform.engine.examine import CheckOptions, examine
+    from slmconform.report.json_text import as_json
     from slmconform.report.progress import progress
+    from slmconform.report.streams import colours
     from slmconform.report.text import View, render
-    from slmconform.report.writing import write_whole
+    from slmconform.report.writing import require_writable, write_file
 
     options = CheckOptions(
         profile=chosen.profile,
@@ -162,17 +201,19 @@ def _check(chosen: argparse.Namespace) -> int:
         timeout=chosen.timeout,
         strict=chosen.strict,
     )
+    if chosen.output is not None:
+        require_writable(chosen.output)
     with progress(quiet=chosen.quiet) as watch:
         report = examine(chosen.path, options, watch=watch)
     if chosen.format == "json":
-        text = report.model_dump_json(indent=2) + "\n"
+        text = as_json(report)
     else:
-        colour = chosen.output is None and sys.stdout.isatty()
+        colour = chosen.output is None and colours(sys.stdout)
         text = render(report, View(chosen.quiet, chosen.verbose, chosen.timings, colour))
-    if chosen.output:
-        write_whole({chosen.output: text.encode("utf-8")})
+    if chosen.output is None:
+        say(text)
     else:
-        sys.stdout.write(text)
+        write_file(chosen.output, f"{text}\n".encode())
     return report.exit_status
 
 
@@ -189,15 +230,15 @@ def _init(chosen: argparse.Namespace) -> int:
     )
     with progress(quiet=chosen.quiet) as watch:
         written = init(chosen.path, options, watch=watch)
-    for line in written.lines:
-        print(line)
+    say("\n".join(written.lines))
     return 0
 
 
 def _record(chosen: argparse.Namespace) -> int:
+    from slmconform.engine.command import command
     from slmconform.recording.record import RecordingRefused, RecordOptions, record
     from slmconform.report.progress import progress
-    from slmconform.report.text import View, render
+    from slmconform.report.text import View, printable, render
 
     options = RecordOptions(
         device=chosen.device, trust_code=chosen.trust_code, timeout=chosen.timeout
@@ -207,46 +248,49 @@ def _record(chosen: argparse.Namespace) -> int:
             path = record(chosen.path, options, watch=watch)
     except RecordingRefused as refused:
         if refused.report is not None:
-            sys.stdout.write(render(refused.report, View(quiet=True)))
-        print(f"slmconform: nothing recorded: {refused}", file=sys.stderr)
+            say(render(refused.report, View(quiet=True)))
+        tell(f"slmconform: nothing recorded: {printable(str(refused), 2000)}")
         return refused.exit_status
-    print(f"recorded {path} ({path.stat().st_size / 1024:.0f} KiB and its tensors)")
-    print(f"next: slmconform check {chosen.path}")
+    size = path.stat().st_size / 1024
+    say(f"recorded {printable(str(path), 4096)} ({size:.0f} KiB and its tensors)")
+    say(f"next: {command('slmconform', 'check', str(chosen.path))}")
     return 0
 
 
 def _explain(chosen: argparse.Namespace) -> int:
     from slmconform.report.explain import explain
 
-    print(explain(chosen.id))
+    say(explain(chosen.id))
     return 0
 
 
 def _list(chosen: argparse.Namespace) -> int:
     from slmconform.report.explain import listing
 
-    print(listing(chosen.profile))
+    say(listing(chosen.profile))
     return 0
 
 
 def _schema(chosen: argparse.Namespace) -> int:
+    from slmconform.report.text import printable
     from slmconform.standard.schema import schema_text, violations
 
     if chosen.validate is None:
-        sys.stdout.write(schema_text(chosen.name))
+        say(schema_text(chosen.name).rstrip("\n"))
         return 0
     found = violations(chosen.name, chosen.validate)
     for line in found:
-        print(line)
+        say(printable(line))
     if not found:
-        print(f"{chosen.validate} is a valid {chosen.name}")
+        say(printable(f"{chosen.validate} is a valid {chosen.name}"))
     return 1 if found else 0
 
 
 def _upgrade(chosen: argparse.Namespace) -> int:
+    from slmconform.report.text import printable
     from slmconform.standard.upgrade import upgrade
 
-    print(upgrade(chosen.path))
+    say(printable(upgrade(chosen.path)))
     return 0
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
 
 
-@check("SLM-DET-001", stage=Stage.DYNAMIC, needs=("SLM-IFC-006", "SLM-IFC-008"))
+@check("SLM-DET-001", stage=Stage.DYNAMIC, needs=("SLM-IFC-006", "SLM-IFC-007", "SLM-IFC-008"))
 def repetition_is_bitwise(bench: Bench) -> str:
     """The same input again, with the random generators elsewhere, gives the same bits."""
     from slmconform.measure.compare import bitwise
@@ -56,17 +56,23 @@ def configuration_is_recorded(bench: Bench) -> str:
     """The configuration in use is the recorded one."""
     from slmconform.measure.configuration import changed, effective
 
-    evidence = bench.package.require_evidence()
-    found = changed(evidence.configuration, effective(bench))
+    evidence, own_code = bench.package.require_evidence(), bench.loader.kind == "torch"
+    found = changed(evidence.configuration, effective(bench), exact=own_code)
     if found:
         key, (recorded, used) = next(iter(found.items()))
         more = f" ({len(found)} keys differ: {', '.join(found)})" if len(found) > 1 else ""
         raise Nonconformance(
             code="configuration-changed",
-            got=f"{key} = {used!r}{more}",
-            want=f"{key} = {recorded!r}, as recorded",
+            got=f"{_setting(key, used)}{more}",
+            want=f"{_setting(key, recorded)}, as recorded",
             where=f"config.json: {key}",
             why="config.json was edited after the recording, or the library reads it otherwise",
             fix="restore the value; if the change is meant, record again under a new version",
         )
     return f"{len(evidence.configuration)} keys as recorded"
+
+
+def _setting(key: str, value: object) -> str:
+    from slmconform.measure.configuration import ABSENT
+
+    return f"no {key}" if value is ABSENT else f"{key} = {value!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from slmconform.engine.registry import (
     Inconclusive,
@@ -16,10 +16,10 @@ from slmconform.package.declarations import disagreements
 from slmconform.package.documents import VERSION_CODES, VERSION_NEWER
 from slmconform.package.problem import PackageProblem, several
 from slmconform.package.references import declared
-from slmconform.package.tensors import parse
+from slmconform.package.tensors import Header, parse
 from slmconform.standard.catalogue import KNOWN_VERSIONS
 from slmconform.standard.evidence import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, Evidence
-from slmconform.standard.manifest import MANIFEST, Manifest
+from slmconform.standard.manifest import MANIFEST, InterfaceSection, Manifest
 
 if TYPE_CHECKING:
     from slmconform.package.read import Package
@@ -84,16 +84,17 @@ def evidence_belongs_to_the_package(package: Package) -> str:
     if package.evidence_problem:
         raise package.evidence_problem.finding()
     evidence, manifest = package.require_evidence(), package.require_manifest()
-    _judge_tensor_file(package, evidence)
+    header = _judge_tensor_file(package, evidence)
     _judge_model(evidence, manifest)
+    _judge_probe(evidence, manifest, header)
     return f"recorded by {evidence.tool[:40]} for {', '.join(sorted(evidence.devices)) or 'none'}"
 
 
-def _judge_tensor_file(package: Package, evidence: Evidence) -> None:
+def _judge_tensor_file(package: Package, evidence: Evidence) -> Header:
     try:
         data = package.folder.read(EVIDENCE_TENSORS, EVIDENCE_LIMIT)
         with package.folder.open(EVIDENCE_TENSORS) as file:
-            parse(file, EVIDENCE_TENSORS)
+            header = parse(file, EVIDENCE_TENSORS)
     except PackageProblem as problem:
         raise problem.finding() from None
     digest = hashlib.sha256(data).hexdigest()
@@ -106,6 +107,44 @@ def _judge_tensor_file(package: Package, evidence: Evidence) -> None:
             why="the two files of the evidence are not from one recording",
             fix="restore both files, or record again: `slmconform record`",
         )
+    return header
+
+
+def _judge_probe(evidence: Evidence, manifest: Manifest, header: Header) -> None:
+    """The recorded inputs and outputs are those that the manifest declares, in legal sizes."""
+    face = manifest.interface
+    declared = sorted(spec.name for spec in face.inputs)
+    if sorted(evidence.inputs) != declared:
+        _refuse_probe("inputs", ", ".join(evidence.inputs)[:200], ", ".join(declared))
+    outputs = sorted(spec.name for spec in face.outputs)
+    if sorted(row.name for row in evidence.outputs) != outputs:
+        got = ", ".join(row.name for row in evidence.outputs)[:200]
+        _refuse_probe("outputs", got, ", ".join(outputs))
+    for spec in face.inputs:
+        entry = header.tensors.get(f"input.{spec.name}")
+        shape = entry.shape if entry else ()
+        legal = len(shape) == len(spec.axes) and all(
+            size == axis if isinstance(axis, int) else _within(face, axis, size)
+            for axis, size in zip(spec.axes, shape, strict=False)
+        )
+        if not legal:
+            _refuse_probe(f"inputs: {spec.name}", f"shape {list(shape)}", f"axes {spec.axes}")
+
+
+def _within(face: InterfaceSection, axis: str, size: int) -> bool:
+    declared = face.axes.get(axis)
+    return declared is None or declared.min <= size <= declared.max
+
+
+def _refuse_probe(key: str, got: str, want: str) -> NoReturn:
+    raise Nonconformance(
+        code="evidence-interface",
+        where=f"{EVIDENCE}: {key}",
+        got=got,
+        want=f"{want}, as {MANIFEST} declares",
+        why="the interface was declared otherwise when the evidence was recorded",
+        fix="record again: `slmconform record`",
+    )
 
 
 def _judge_model(evidence: Evidence, manifest: Manifest) -> None:

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from slmconform.standard.evidence import ErrorRecord
 
 SAME_MODEL = ("SLM-MAN-005", "SLM-WGT-006", "SLM-IFC-004", "SLM-DET-003", "SLM-DET-001")
+SAME_FUNCTION = ("SLM-DET-002", "SLM-INV-002", "SLM-INV-006", "SLM-INV-007")
 USELESS = 0.1  # of the output's scale: above it an error says nothing
 
 
-@check("SLM-REF-001", stage=Stage.DYNAMIC, needs=(*SAME_MODEL, "SLM-INV-001"))
+@check("SLM-REF-001", stage=Stage.DYNAMIC, needs=(*SAME_MODEL, *SAME_FUNCTION))
 def float64_outputs(bench: Bench) -> str:
     """Float64 outputs for the recorded inputs are the recorded ones."""
     from slmconform.measure.compare import require
-    from slmconform.measure.forward import float64
-    from slmconform.measure.reference import recorded_gap
+    from slmconform.measure.reference import recorded_gap, shipped
 
     evidence = bench.package.require_evidence()
-    gap = recorded_gap(float64(bench), evidence.outputs, bench.evidence_tensors())
+    gap = recorded_gap(shipped(bench), evidence.outputs, bench.evidence_tensors())
     return require(
         gap,
         code="float64-differs",
@@ -45,7 +45,7 @@ def float32_outputs(bench: Bench) -> str:
     return _close(bench, "float32")
 
 
-@check("SLM-REF-003", stage=Stage.DYNAMIC, needs=("SLM-REF-001",))
+@check("SLM-REF-003", stage=Stage.DYNAMIC, needs=("SLM-REF-002",))
 def shipped_dtype_outputs(bench: Bench) -> str:
     """Outputs in the shipped dtype are as near to float64 as recorded."""
     if bench.loader.dtype in ("float32", "float64"):
@@ -80,11 +80,11 @@ def _require_close(name: str, dtype: str, error: Error, reference: ErrorRecord) 
         if not got <= allowed:
             raise Nonconformance(
                 code=f"{dtype}-differs",
-                got=f"{kind} error {got:.3g} against float64",
-                want=f"<= {allowed:.3g} ({got / allowed:.1f} times the bound)",
+                got=f"{kind} error {got:.3g} against float64, {got / allowed:.3g} times the bound",
+                want=f"<= {allowed:.3g}, from the error that was recorded on such a device",
                 where=f"output {name} in {dtype}",
-                why="float64 outputs are right, so precision is lost on this device",
-                fix="look for reduced-precision kernels (TF32, bf16 reductions) and casts",
+                why="float64 outputs are right: precision is lost, in the code or on the device",
+                fix="look for casts, and for kernels of reduced precision (TF32, bf16 sums)",
             )
         share = max(share, got / allowed if allowed else 0.0)
     return share
@@ -115,11 +115,11 @@ def _recorded(bench: Bench, dtype: str) -> dict[str, ErrorRecord]:
     return {row.output: row for row in device.errors if row.dtype == dtype}
 
 
-@check("SLM-REF-004", stage=Stage.DYNAMIC, needs=("SLM-REF-001",))
+@check("SLM-REF-004", stage=Stage.DYNAMIC, needs=("SLM-REF-002", "SLM-REF-003"))
 def greedy_tokens(bench: Bench) -> str:
     """Greedy decoding gives the recorded tokens where float64 leaves no doubt."""
-    from slmconform.measure.forward import float64
     from slmconform.measure.generation import natively, prompts
+    from slmconform.measure.reference import shipped
 
     prompts(bench)  # not applicable to a model that does not generate
     evidence = bench.package.require_evidence()
@@ -127,7 +127,7 @@ def greedy_tokens(bench: Bench) -> str:
     recorded = _recorded(bench, dtype).get("logits")
     if recorded is None or not evidence.greedy:
         raise NoReference("no greedy tokens are recorded for this device")
-    doubt = 2 * allowance(dtype, recorded.max_abs, float(float64(bench)["logits"].abs().max()))
+    doubt = 2 * allowance(dtype, recorded.max_abs, float(shipped(bench)["logits"].abs().max()))
     compared = 0
     for row, want in enumerate(evidence.greedy):
         sure = next((i for i, m in enumerate(want.margins) if m <= doubt), len(want.margins))
@@ -139,10 +139,11 @@ def greedy_tokens(bench: Bench) -> str:
             )
             raise Nonconformance(
                 code="greedy-differs",
-                got=f"token {got.tokens[at]}",
+                got=f"token {got.tokens[at]} in {dtype}",
                 want=f"token {want.tokens[at]} (float64 margin {want.margins[at]:.3g})",
                 where=f"prompt {row}, new token {at + 1}",
-                fix="see SLM-REF-002 and SLM-REF-003 for the distance from float64",
+                why="the probe batch gives the recorded outputs; one row alone, growing, does not",
+                fix="compare the logits of this prompt alone with those in a batch",
             )
     total = sum(len(want.tokens) for want in evidence.greedy)
     if not compared:

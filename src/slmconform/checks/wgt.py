@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from slmconform.engine.registry import Nonconformance, NotExamined, Stage, check
-from slmconform.package.problem import printable, several, shown
+from slmconform.engine.registry import BlockedBy, Nonconformance, NotExamined, Stage, check
+from slmconform.package.formats import executable
+from slmconform.package.problem import PackageProblem, printable, several, shown
 from slmconform.package.read import CONFIG
 from slmconform.package.sharding import index_problems
 from slmconform.package.weights import INDEX, SINGLE
@@ -26,7 +28,7 @@ SHORT_NAMES = {
 }
 
 
-@check("SLM-WGT-001", stage=Stage.STATIC, needs=("SLM-PKG-001", "SLM-PKG-002", "SLM-PKG-003"))
+@check("SLM-WGT-001", stage=Stage.STATIC, needs=("SLM-PKG-001", "SLM-PKG-002"))
 def weights_are_safetensors(package: Package) -> str:
     """The weights are well-formed safetensors within the limits of the standard."""
     weights = package.weights
@@ -42,6 +44,9 @@ def weights_are_safetensors(package: Package) -> str:
         )
     if not weights.files and INDEX in package.folder.entries and weights.index is None:
         raise NotExamined(f"{INDEX} cannot be read (SLM-CFG-001)")
+    # Pickles beside good weights are SLM-PKG-003's finding alone; in their place they hide them.
+    if _executable(package, weights.files or package.folder.files()):
+        raise BlockedBy("SLM-PKG-003")
     if not weights.files:
         entry = package.folder.entries.get(SINGLE)
         raise Nonconformance(
@@ -55,6 +60,14 @@ def weights_are_safetensors(package: Package) -> str:
         raise several(weights.problems).finding()
     oddities = f"; legal but odd: {'; '.join(weights.remarks[:3])}" if weights.remarks else ""
     return f"{len(weights.tensors)} tensors in {len(weights.files)} files{oddities}"
+
+
+def _executable(package: Package, paths: Sequence[str]) -> bool:
+    """Whether one of the files is executable or cannot be read: SLM-PKG-003 reports both."""
+    try:
+        return any(executable(package.folder, path) for path in paths)
+    except PackageProblem:
+        return True
 
 
 @check("SLM-WGT-002", stage=Stage.STATIC, needs=("SLM-WGT-001", "SLM-CFG-001"))

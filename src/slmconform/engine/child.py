@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from slmconform.engine.plan import load_checks, order
+from slmconform.engine.registry import Unanswered
 from slmconform.engine.run import run_checks
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.report import Outcome
@@ -17,12 +19,12 @@ def examine(arguments: dict[str, Any], emit: Emit) -> None:
     """Run the checks of ``arguments["ids"]`` and send each result as it is reached."""
     from slmconform.measure.opening import opened
     from slmconform.model.device import DeviceUnavailable
+    from slmconform.model.loaded import CandidateError
 
     checks = order(arguments["ids"], load_checks())
     outcomes = {one: Outcome(value) for one, value in arguments["outcomes"].items()}
     try:
         with opened(arguments) as (bench, setting):
-            setting["dtype"] = ""
             for result in run_checks(
                 checks,
                 bench,
@@ -32,6 +34,9 @@ def examine(arguments: dict[str, Any], emit: Emit) -> None:
                 begin=lambda one: emit({"phase": one}),
             ):
                 emit({"result": result.model_dump(mode="json")})
-            emit({"setting": setting, "timings": [t.model_dump() for t in bench.timings]})
+            with suppress(Unanswered, CandidateError):  # a folder whose loader cannot be inferred
+                setting["dtype"] = bench.loader.dtype
+            timings = [timing.model_dump() for timing in bench.timings]
+            emit({"setting": setting, "timings": timings})
     except DeviceUnavailable as error:
         emit({"unavailable": str(error)})

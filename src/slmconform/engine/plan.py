@@ -12,7 +12,7 @@ from slmconform.engine.registry import CHECKS, Check
 from slmconform.standard.catalogue import Catalogue, catalogue
 
 
-class UnknownRequirement(ValueError):  # noqa: N818 - says what was asked for
+class UnknownRequirement(ValueError):
     """An id that is not in the catalogue."""
 
 
@@ -56,14 +56,10 @@ def order(ids: Iterable[str], checks: dict[str, Check]) -> list[Check]:
             visit(need)
         done[one] = checks[one]
 
-    for one in sorted(wanted, key=_rank):
+    rank = {one: place for place, one in enumerate(catalogue().requirements)}
+    for one in sorted(wanted, key=lambda one: (rank.get(one, len(rank)), one)):
         visit(one)
     return list(done.values())
-
-
-def _rank(one: str) -> tuple[int, str]:
-    known = list(catalogue().requirements)
-    return (known.index(one) if one in known else len(known), one)
 
 
 def select(
@@ -71,17 +67,31 @@ def select(
 ) -> set[str]:
     """The ids of a profile that were asked for, with their prerequisites.
 
-    ``only`` and ``skip`` hold ids or beginnings of ids, such as ``SLM-INV``.
+    ``only`` and ``skip`` hold ids or beginnings of ids, such as ``SLM-INV`` or ``INV``. What needs
+    a skipped id is left out with it: it would mean nothing. Raises `UnknownRequirement`.
     """
     for pattern in (*only, *skip):
-        if not any(one.startswith(pattern) for one in known.requirements):
-            near = difflib.get_close_matches(pattern, known.requirements, 1)
-            hint = f"; did you mean {near[0]}?" if near else "; `slmconform list` shows all"
-            raise UnknownRequirement(f"no requirement is called {pattern!r}{hint}")
+        if not any(matches(one, [pattern]) for one in known.requirements):
+            raise UnknownRequirement(unknown(known, pattern))
     pool = known.requirements if only else known.profiles[profile].ids
-    asked = {
-        one
-        for one in pool
-        if (not only or one.startswith(tuple(only))) and not (skip and one.startswith(tuple(skip)))
-    }
-    return closure(asked, CHECKS)
+    asked = {one for one in pool if not only or matches(one, only)}
+    wanted = closure(asked, CHECKS)
+    return {one for one in wanted if not any(matches(x, skip) for x in closure([one], CHECKS))}
+
+
+def matches(one: str, patterns: Iterable[str]) -> bool:
+    """Whether an id is one of the patterns or begins with one."""
+    return any(pattern and one.startswith(canonical(pattern)) for pattern in patterns)
+
+
+def canonical(pattern: str) -> str:
+    """An id as the catalogue spells it: ``inv-004`` is ``SLM-INV-004``."""
+    pattern = pattern.upper()
+    return pattern if pattern.startswith(("SLM", "X-")) else f"SLM-{pattern}"
+
+
+def unknown(known: Catalogue, pattern: str) -> str:
+    """The sentence for an id that is not in the catalogue."""
+    near = difflib.get_close_matches(canonical(pattern), known.requirements, 1)
+    hint = f"; did you mean {near[0]}?" if near else "; `slmconform list` shows all"
+    return f"no requirement is called {pattern!r}{hint}"

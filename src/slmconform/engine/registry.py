@@ -23,7 +23,7 @@ class Stage(StrEnum):
     DYNAMIC = "dynamic"
 
 
-class Nonconformance(Exception):  # noqa: N818 - a finding about the candidate, not an error here
+class Nonconformance(Exception):
     """The requirement does not hold.
 
     ``code`` is a short kebab-case name of the way in which it failed; waivers and the kill matrix
@@ -45,12 +45,23 @@ class Nonconformance(Exception):  # noqa: N818 - a finding about the candidate, 
         self.where, self.why, self.fix = where, why, fix
 
 
-class Unanswered(Exception):  # noqa: N818 - an outcome, not an error
+class Unanswered(Exception):
     """The requirement was neither met nor broken; the subclass says in which way."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class BlockedBy(Exception):
+    """The answer would repeat what another requirement reports; ``id`` names that one.
+
+    For what depends on the package; what always holds stands in ``needs``.
+    """
+
+    def __init__(self, requirement: str) -> None:
+        super().__init__(requirement)
+        self.id = requirement
 
 
 class NotApplicable(Unanswered):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from slmconform.engine.registry import (
+    BlockedBy,
     Check,
     Inconclusive,
     Nonconformance,
@@ -95,7 +96,13 @@ def _judge(check: Check, requirement: Requirement, subject: Any) -> Result:
         detail = check.function(subject)
     except Nonconformance as n:
         finding = Finding(code=n.code, got=n.got, want=n.want, where=n.where, why=n.why, fix=n.fix)
-        return result(requirement, Outcome.FAIL, finding=finding, seconds=seconds())
+        outcome = Outcome.FAIL
+        if _ran_out_of_memory(n):  # says nothing about the model
+            outcome = Outcome.ERROR
+            finding = finding.model_copy(update={"code": "out-of-memory"})
+        return result(requirement, outcome, finding=finding, seconds=seconds())
+    except BlockedBy as signal:
+        return result(requirement, Outcome.BLOCKED, blocked_by=signal.id, seconds=seconds())
     except Unanswered as signal:
         outcome = OUTCOME_OF[type(signal)]
         return result(requirement, outcome, detail=signal.reason, seconds=seconds())
@@ -109,6 +116,18 @@ def _judge(check: Check, requirement: Requirement, subject: Any) -> Result:
         )
         return result(requirement, Outcome.ERROR, finding=finding, seconds=seconds())
     return result(requirement, Outcome.PASS, detail=detail, seconds=seconds())
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception or one that caused it says that memory ran out."""
+    from slmconform.isolation.child import is_out_of_memory
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if is_out_of_memory(cause):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _innermost(error: BaseException) -> str:

@@ -53,8 +53,19 @@ DEFAULT_PRELOAD = (
     "transformers.modeling_layers",
     "transformers.processing_utils",
     "transformers.masking_utils",
+    "safetensors.torch",
+    "slmconform.engine.child",
+    "slmconform.recording.child",
+    "slmconform.measure.configuration",
+    "slmconform.measure.forward",
+    "slmconform.measure.generation",
+    "slmconform.measure.invariance",
+    "slmconform.measure.loading",
+    "slmconform.measure.opening",
+    "slmconform.measure.reference",
+    "slmconform.measure.tokenizing",
 )
-"""What every load imports anyway; the last four save 35 ms a job."""
+"""What every job imports anyway: a job of a tiny model takes half as long with it."""
 
 _START_LIMIT_S = 600.0
 _ANSWER_LIMIT_S = 60.0

@@ -214,9 +214,10 @@ class Bench:
         return probes.build(self.interface, probes.sizes(self.interface, which), self.rules)
 
     def recorded_inputs(self) -> Inputs | None:
-        """The probe inputs of the evidence, if there is any and it fits the interface."""
+        """The probe inputs of the evidence, if it has those that the interface declares."""
         evidence = self.package.evidence
-        if evidence is None:
+        declared = sorted(spec.name for spec in self.interface.inputs)
+        if evidence is None or sorted(evidence.inputs) != declared:
             return None
         tensors = self.evidence_tensors()
         return {name: tensors[f"input.{name}"] for name in evidence.inputs}

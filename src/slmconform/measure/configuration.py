@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite, isnan
 from typing import Any
 
 from slmconform.measure.bench import Bench, measurement
@@ -37,6 +38,16 @@ BOOKKEEPING = frozenset(
     ]
 )
 
+ABSENT = object()
+
+# Kinds of layers that version 5 of transformers calls otherwise than version 4.
+LAYER_KINDS = {"mamba": "linear_attention", "attention": "full_attention"}
+INFINITE = "__float__"  # as version 5 writes {"__float__": "Infinity"}
+LISTS_OF_KINDS = ("layer_types", "layers_block_type", "block_types")
+# Version 5 holds this to be true for these, whatever the file says: the head is tied or not by
+# what the file holds, and SLM-IFC-001 compares the ties themselves.
+ALWAYS_TIED = frozenset(["t5", "mt5", "umt5", "longt5", "switch_transformers", "pop2piano"])
+
 Flat = dict[str, Any]
 
 
@@ -45,26 +56,31 @@ def effective(bench: Bench) -> Flat:
     """Flat keys and values; own code is configured by ``config.json`` as it stands."""
     config = bench.model.config
     table = config.to_dict() if hasattr(config, "to_dict") else bench.package.config or {}
-    return flatten(_rotary(table))
+    return flatten(table)
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Flat:
     """``{"a": {"b": 1}}`` as ``{"a.b": 1}``, bookkeeping left out; only JSON values."""
     flat: Flat = {}
-    for key, value in table.items():
-        if str(key) in BOOKKEEPING:
-            continue
+    always_tied = table.get("model_type") in ALWAYS_TIED
+    for key, value in (table if prefix.endswith("rope.") else _rotary(table)).items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(_rotary(value), f"{name}."))
-        elif isinstance(value, (list, tuple)):
-            flat[name] = [_plain(item) for item in value]
+        if key in BOOKKEEPING or (always_tied and key == "tie_word_embeddings"):
+            continue
+        if isinstance(value, Mapping) and INFINITE not in value:
+            flat.update(flatten(value, f"{name}."))
+        elif key in LISTS_OF_KINDS and isinstance(value, (list, tuple)):
+            flat[name] = [LAYER_KINDS.get(str(kind), kind) for kind in value]
         else:
             flat[name] = _plain(value)
     return dict(sorted(flat.items()))
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping) and INFINITE in value:
+        return str(value[INFINITE])
+    if isinstance(value, float) and not isfinite(value):  # which strict JSON cannot say
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -94,14 +110,18 @@ def _rotary(table: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, "rope": rope} if rope else rest
 
 
-def changed(recorded: Flat, used: Flat) -> dict[str, tuple[Any, Any]]:
+def changed(recorded: Flat, used: Flat, *, exact: bool = False) -> dict[str, tuple[Any, Any]]:
     """Keys that both name with different values: {key: (recorded, used)}.
 
-    A key that only one side names is a default which the other version of the library does not
-    write out; what it does to the outputs is judged on the outputs.
+    A key that only one side names, or that is null on one side, is a default which the other
+    version of the library does not write out; what it does to the outputs is judged on them. No
+    library writes the configuration of own code: ``exact`` counts these too, with `ABSENT` in
+    place of a value.
     """
+    keys = recorded.keys() | used.keys() if exact else recorded.keys() & used.keys()
+    pairs = {key: (recorded.get(key, ABSENT), used.get(key, ABSENT)) for key in sorted(keys)}
     return {
-        key: (recorded[key], used[key])
-        for key in sorted(recorded.keys() & used.keys())
-        if recorded[key] != used[key]
+        key: pair
+        for key, pair in pairs.items()
+        if pair[0] != pair[1] and (exact or None not in pair)
     }

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from slmconform.measure.bench import Bench, measurement
-from slmconform.measure.compare import bits
+from slmconform.measure.compare import bits, digest
 from slmconform.model.loaded import Outputs
 
+SIZES = ("smallest", "typical", "largest")
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 
 
 @measurement
+def observed(bench: Bench, which: str) -> tuple[Outputs, list[str]]:
+    """Outputs in the model's own dtype for a probe size, and the inputs that the pass changed.
+
+    The probes themselves stay as they were: the model gets copies.
+    """
+    as_loaded(bench)
+    inputs = {n: v.clone().to(bench.options.device) for n, v in bench.inputs(which).items()}
+    outputs = bench.native(inputs)
+    probe = {name: bits(value) for name, value in bench.inputs(which).items()}
+    return outputs, [n for n in inputs if not torch.equal(bits(inputs[n]).cpu(), probe[n])]
+
+
 def native(bench: Bench, which: str) -> Outputs:
     """Outputs in the model's own dtype for a probe size."""
-    return bench.native(bench.inputs(which))
+    return observed(bench, which)[0]
+
+
+@measurement
+def as_loaded(bench: Bench) -> dict[str, str]:
+    """Digests of parameters and persistent buffers before the first measured pass."""
+    return {name: digest(tensor) for name, tensor in bench.model.tensors().items()}
 
 
 @measurement
@@ -40,27 +58,12 @@ def float64(bench: Bench) -> Outputs:
 
 @measurement
 def side_effects(bench: Bench) -> tuple[list[str], list[str]]:
-    """Inputs and parameters that one forward pass changed, by name."""
-    inputs = {name: value.clone() for name, value in bench.inputs("typical").items()}
-    before = {name: value.clone() for name, value in inputs.items()}
-    tensors = bench.model.tensors()
-    state = {name: (tensor._version, _checksum(tensor)) for name, tensor in tensors.items()}
-    bench.native({name: v.to(bench.options.device) for name, v in inputs.items()})
-    touched = [n for n, value in inputs.items() if not torch.equal(value, before[n])]
-    after = bench.model.tensors()
-    changed = [
-        name
-        for name, (version, checksum) in state.items()
-        if name not in after
-        or (after[name]._version != version and _checksum(after[name]) != checksum)
-        or _checksum(after[name]) != checksum
-    ]
-    return touched, changed
-
-
-def _checksum(tensor: Tensor) -> int:
-    """Sum of the bits as integers: fast, and changed by any single change."""
-    return int(bits(tensor).sum(dtype=torch.int64)) if tensor.numel() else 0
+    """Inputs, and parameters or buffers, that the passes on the three probes changed, by name."""
+    touched = {name for which in SIZES for name in observed(bench, which)[1]}
+    before = as_loaded(bench)
+    after = {name: digest(tensor) for name, tensor in bench.model.tensors().items()}
+    changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
+    return sorted(touched), sorted(changed)
 
 
 @measurement

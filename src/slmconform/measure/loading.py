@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,10 +11,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from slmconform.measure.bench import Bench, measurement
-from slmconform.measure.compare import bits
+from slmconform.measure.compare import bits, mixed
 
 # Names that the library rewrites on loading: old checkpoints, and prefixes of the inner model.
 LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))
+CHUNK = 2**20  # values hashed at a time
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def compared(bench: Bench) -> Comparison:
     """Every tensor of the files against the loaded model, bit for bit after the cast.
 
     Tensors that the library fuses, splits or transposes on loading cannot be met by name; of
-    these the sorted values of all together must agree, which no rearrangement changes.
+    these all values together must agree in whatever order, which no rearrangement changes.
     """
     own = bench.model.tensors()
     unmatched: dict[str, Tensor] = {}
@@ -45,10 +47,10 @@ def compared(bench: Bench) -> Comparison:
         met.add(target)
         if not _same(tensor, own[target]):
             different.append(name)
-    loaded = {n for n in _distinct(own) if n not in met and not _alias(n, met, own)}
+    loaded = _unmet(own, met) - _computed(own, bench)
     ignored = set(_ignored(unmatched, bench)) if not loaded else set()
     pool = {n: t for n, t in unmatched.items() if n not in ignored}
-    agree = _sorted_bits(pool, own, loaded)
+    agree = _same_values(pool, {name: own[name] for name in loaded})
     return Comparison(
         named=len(met),
         rearranged=len(pool) if agree else 0,
@@ -80,21 +82,32 @@ def _same(tensor: Tensor, loaded: Tensor) -> bool:
     return bool(torch.equal(bits(cast), bits(loaded).cpu()))
 
 
-def _distinct(own: dict[str, Tensor]) -> list[str]:
-    first: dict[int, str] = {}
+def _unmet(own: dict[str, Tensor], met: set[str]) -> set[str]:
+    """Tensors of the model that no file tensor was met by, each under its first name."""
+    seen = {_place(own[name]) for name in met}
+    names = set()
     for name, tensor in own.items():
-        first.setdefault(tensor.data_ptr() if tensor.numel() else id(tensor), name)
-    return list(first.values())
+        if _place(tensor) not in seen:
+            seen.add(_place(tensor))
+            names.add(name)
+    return names
 
 
-def _alias(name: str, met: set[str], own: dict[str, Tensor]) -> bool:
-    return any(own[other].data_ptr() == own[name].data_ptr() for other in met)
+def _place(tensor: Tensor) -> int:
+    return tensor.data_ptr() if tensor.numel() else id(tensor)
+
+
+def _computed(own: dict[str, Tensor], bench: Bench) -> set[str]:
+    """Tensors that the class declares to compute by itself, such as sinusoidal positions.
+
+    That they come out the same each time is SLM-DET-002.
+    """
+    patterns = getattr(bench.model.module, "_keys_to_ignore_on_load_missing", None) or ()
+    return {name for name in own if any(re.search(p, name) for p in patterns)}
 
 
 def _ignored(unmatched: dict[str, Tensor], bench: Bench) -> list[str]:
     """File tensors that the class itself declares superfluous (old buffers, for instance)."""
-    import re
-
     patterns = getattr(bench.model.module, "_keys_to_ignore_on_load_unexpected", None) or ()
     buffers = {name.rpartition(".")[2] for name, _ in bench.model.module.named_buffers()}
     return [
@@ -104,14 +117,21 @@ def _ignored(unmatched: dict[str, Tensor], bench: Bench) -> list[str]:
     ]
 
 
-def _sorted_bits(pool: dict[str, Tensor], own: dict[str, Tensor], loaded: set[str]) -> bool:
+def _same_values(pool: dict[str, Tensor], loaded: dict[str, Tensor]) -> bool:
+    """Whether two sets of tensors hold the same values, in whatever order."""
     if not pool and not loaded:
         return True
     if not pool or not loaded:
         return False
-    dtype = own[next(iter(loaded))].dtype
-    files = torch.cat([bits(t.to(dtype)).flatten() for t in pool.values()])
-    model = torch.cat([bits(own[n]).flatten().cpu() for n in loaded])
-    if files.numel() != model.numel():
-        return False
-    return bool(torch.equal(files.sort().values, model.sort().values))
+    dtype = next(iter(loaded.values())).dtype
+    return _multiset(pool, dtype) == _multiset(loaded, dtype)
+
+
+def _multiset(tensors: dict[str, Tensor], dtype: torch.dtype) -> tuple[int, int]:
+    """The number of values, and the sum of a hash of each: no order matters, no copy is made."""
+    count = total = 0
+    for tensor in tensors.values():
+        for part in torch.split(tensor.detach().flatten(), CHUNK):
+            values = bits(part.to(dtype)).cpu().long()
+            count, total = count + values.numel(), total + int(mixed(values).sum())
+    return count, total % 2**64

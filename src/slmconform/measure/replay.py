@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -12,8 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from slmconform.measure.bench import Bench
-from slmconform.measure.compare import bits
-from slmconform.measure.forward import native
+from slmconform.measure.compare import digest
 from slmconform.model.loaded import Outputs
 
 LIMIT = 2**20
@@ -29,12 +27,7 @@ class Fingerprint:
 
 def fingerprint(outputs: Outputs) -> Fingerprint:
     """Digests of the bytes of the outputs."""
-    return Fingerprint(
-        {
-            name: hashlib.sha256(bits(value).cpu().numpy().tobytes()).hexdigest()
-            for name, value in outputs.items()
-        }
-    )
+    return Fingerprint({name: digest(value) for name, value in outputs.items()})
 
 
 class Replay:
@@ -74,7 +67,8 @@ def _answer(make: Callable[[], Bench], write: int) -> None:
         random.seed(271_828)
         torch.manual_seed(271_828)
         try:
-            answer = fingerprint(native(make(), "typical"))
+            bench = make()
+            answer = fingerprint(bench.native(bench.inputs("typical")))
         except Exception as error:
             answer = Fingerprint({}, f"{type(error).__name__}: {str(error)[:500]}")
         line = json.dumps({"outputs": answer.outputs, "error": answer.error})

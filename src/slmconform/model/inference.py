@@ -6,7 +6,6 @@ that takes an attention mask is expected to heed it, whatever was measured.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,8 +13,9 @@ from torch import nn
 
 from slmconform.engine.registry import Inconclusive
 from slmconform.model import probes
+from slmconform.model.architecture import bidirectional, task_and_class
 from slmconform.model.loaded import CandidateError, LoadedModel, Outputs
-from slmconform.model.probes import TokenRules
+from slmconform.model.probes import TokenRules, text_config
 from slmconform.package.read import Package
 from slmconform.standard.manifest import (
     AxisRange,
@@ -26,45 +26,6 @@ from slmconform.standard.manifest import (
     OutputSpec,
 )
 from slmconform.standard.tasks import TASKS
-
-# Looked through in this order: some classes stand in more than one mapping.
-MAPPINGS = {
-    "seq2seq-lm": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
-    "causal-lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "masked-lm": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
-    "text-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "token-classification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
-    "question-answering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
-    "multiple-choice": "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES",
-    "sentence-embedding": "MODEL_MAPPING_NAMES",
-}
-
-# Language-model heads that look both ways unless `is_decoder` is set, or always.
-BIDIRECTIONAL = frozenset(
-    [
-        "albert",
-        "bert",
-        "bert-generation",
-        "big_bird",
-        "camembert",
-        "data2vec-text",
-        "electra",
-        "ernie",
-        "flaubert",
-        "megatron-bert",
-        "mobilebert",
-        "reformer",
-        "rembert",
-        "roberta",
-        "roberta-prelayernorm",
-        "roformer",
-        "xlm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xlnet",
-        "xmod",
-    ]
-)
 
 LENGTH_KEYS = (
     "max_position_embeddings",
@@ -92,7 +53,7 @@ def infer_loader(package: Package) -> tuple[str, LoaderSection]:
             "cannot tell how to load this folder: config.json names no model_type; "
             "write slm.toml (`slmconform init`)"
         )
-    task, cls = _task_and_class(config)
+    task, cls = task_and_class(config)
     pooling, normalize = _pooling(package) if task == "sentence-embedding" else (None, False)
     fields: dict[str, Any] = {
         "kind": "transformers",
@@ -102,26 +63,6 @@ def infer_loader(package: Package) -> tuple[str, LoaderSection]:
         "normalize": normalize,
     }
     return task, LoaderSection(**fields)
-
-
-def _task_and_class(config: Mapping[str, Any]) -> tuple[str, str]:
-    auto = importlib.import_module("transformers.models.auto.modeling_auto")
-    named = config.get("architectures")
-    wanted = named[0] if isinstance(named, list) and named else None
-    for task, mapping in MAPPINGS.items():
-        names = getattr(auto, mapping)
-        found = names.get(config["model_type"]) if wanted is None else None
-        if wanted is None and task != "sentence-embedding":
-            continue
-        for value in names.values() if wanted else (found,):
-            classes = value if isinstance(value, (tuple, list)) else (value,)
-            for cls in classes:
-                if cls is not None and wanted in (None, cls):
-                    return task, str(cls)
-    raise Inconclusive(
-        f"cannot tell the task of architecture {wanted or config['model_type']!r}: "
-        "declare model.task and loader.class in slm.toml"
-    )
 
 
 def _dtype(package: Package, config: Mapping[str, Any]) -> str:
@@ -155,18 +96,8 @@ def infer_interface(
     model: LoadedModel, package: Package, count: Callable[[], None]
 ) -> InterfaceSection:
     """Inputs from the signature, axes and outputs by running the model."""
-    inputs = _inputs(model)
-    longest = _longest(model.module, package)
-    axes = {"sequence": AxisRange(min=1, max=longest)}
-    if model.task == "seq2seq-lm":
-        axes["target"] = AxisRange(min=1, max=min(longest, 64))
-    if model.task == "multiple-choice":
-        axes["choices"] = AxisRange(min=2, max=4)
-    draft = InterfaceSection(
-        inputs=inputs,
-        outputs=[OutputSpec(name="unknown", dtype="float32", axes=[1])],
-        axes=axes,
-    )
+    draft = _draft(model, package)
+    axes = dict(draft.axes)
     rules = TokenRules.of(model.config, model.task)
 
     def run(**sizes: int) -> Outputs | None:
@@ -174,35 +105,54 @@ def infer_interface(
         count()
         try:
             return model.forward(probes.build(draft, wanted, rules))
-        except CandidateError:
+        except CandidateError as error:
+            raised.append(str(error))
             return None
 
+    raised: list[str] = []
     outputs, batch_limit = run(), None
     if outputs is None:
         outputs, batch_limit = run(batch=1), 1
-    if outputs is None:  # let the interface check meet the failure and report it
-        outputs = {}
+    if outputs is None:
+        raise Inconclusive(
+            f"cannot tell the inputs of {type(model.module).__name__}: given "
+            f"{', '.join(spec.name for spec in draft.inputs)} it raised {raised[-1]}; "
+            "declare the interface in slm.toml"
+        )
     typical = probes.sizes(draft, "typical")
     if batch_limit:
         typical["batch"] = 1
         axes["batch"] = AxisRange(min=1, max=1)
-    axes["sequence"] = _limits(run, longest, typical)
+    for axis in ("sequence", "target"):
+        if axis in axes:
+            axes[axis] = _limits(run, axis, axes[axis].max, typical)
     return InterfaceSection(
-        inputs=inputs,
+        inputs=draft.inputs,
         outputs=_outputs(model, outputs, typical) or draft.outputs,
         axes=axes,
         capabilities=_capabilities(model, draft, rules, typical, count),
     )
 
 
+def _draft(model: LoadedModel, package: Package) -> InterfaceSection:
+    """What signature and configuration say; outputs and the real limits are left to be seen."""
+    longest = _longest(model.module, package)
+    axes = {"sequence": AxisRange(min=1, max=longest)}
+    if model.task == "seq2seq-lm":
+        axes["target"] = AxisRange(min=1, max=min(longest, 64))
+    if model.task == "multiple-choice":
+        axes["choices"] = AxisRange(min=2, max=4)
+    unseen = OutputSpec(name="unknown", dtype="float32", axes=[1])
+    return InterfaceSection(inputs=_inputs(model), outputs=[unseen], axes=axes)
+
+
 def _inputs(model: LoadedModel) -> list[InputSpec]:
     config = model.config
-    own = config.get_text_config() if hasattr(config, "get_text_config") else config
-    vocabulary = int(getattr(own, "vocab_size", 0) or getattr(config, "vocab_size", 0) or 2)
+    own = text_config(config)
     axes: list[Any] = ["batch", "sequence"]
     if model.task == "multiple-choice":
         axes = ["batch", "choices", "sequence"]
-    span: list[int | float] = [0, vocabulary - 1]
+    span = _span(model)
     inputs = [InputSpec(name="input_ids", dtype="int64", axes=axes, range=span)]
     if "attention_mask" in model.accepts:
         inputs.append(InputSpec(name="attention_mask", dtype="int64", axes=axes, range=[0, 1]))
@@ -211,10 +161,43 @@ def _inputs(model: LoadedModel) -> list[InputSpec]:
         inputs.append(
             InputSpec(name="token_type_ids", dtype="int64", axes=axes, range=[0, types - 1])
         )
-    if model.task == "seq2seq-lm":
-        target: list[Any] = ["batch", "target"]
+    if model.task == "seq2seq-lm" or _needs_decoder_tokens(model):
+        target: list[Any] = ["batch", "target" if model.task == "seq2seq-lm" else "sequence"]
+        span = _span(model, decoder=True)
         inputs.append(InputSpec(name="decoder_input_ids", dtype="int64", axes=target, range=span))
     return inputs
+
+
+def _needs_decoder_tokens(model: LoadedModel) -> bool:
+    """Whether the states of an encoder-decoder are asked for, which its decoder gives."""
+    return (
+        model.task == "sentence-embedding"
+        and "decoder_input_ids" in model.accepts
+        and bool(getattr(model.config, "is_encoder_decoder", False))
+    )
+
+
+def _span(model: LoadedModel, *, decoder: bool = False) -> list[int | float]:
+    """The legal token ids: below the vocabulary size and the rows of the embedding."""
+    config = model.config
+    sizes = [
+        getattr(text_config(config, decoder=decoder), "vocab_size", None),
+        getattr(config, "vocab_size", None),
+    ]
+    size = next((s for s in sizes if isinstance(s, int) and s > 0), 2)
+    if not decoder:
+        rows = _embedding_rows(model.module)
+        size = rows if rows and "src_vocab_size" in vars(config) else min(size, rows or size)
+    return [0, size - 1]
+
+
+def _embedding_rows(module: nn.Module) -> int | None:
+    find: Callable[[], object] | None = getattr(module, "get_input_embeddings", None)
+    try:
+        table = find() if find else None
+    except NotImplementedError:
+        return None
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
 def _longest(module: nn.Module, package: Package) -> int:
@@ -236,14 +219,15 @@ def _longest(module: nn.Module, package: Package) -> int:
 
 
 def _limits(
-    run: Callable[..., Outputs | None], longest: int, typical: Mapping[str, int]
+    run: Callable[..., Outputs | None], axis: str, longest: int, typical: Mapping[str, int]
 ) -> AxisRange:
-    batch = {"batch": 1}
-    smallest = next(
-        (n for n in (1, 2, 4, 8) if n <= longest and run(sequence=n, **batch)),
-        typical["sequence"],
-    )
-    while longest > typical["sequence"] and not run(sequence=longest, **batch):
+    """The shortest and the longest size of an axis that the model runs on, in one row."""
+
+    def runs(size: int) -> bool:
+        return bool(run(**{axis: size, "batch": 1}))
+
+    smallest = next((n for n in (1, 2, 4, 8) if n <= longest and runs(n)), typical[axis])
+    while longest > typical[axis] and not runs(longest):
         longest //= 2
     return AxisRange(min=smallest, max=max(longest, smallest))
 
@@ -267,18 +251,12 @@ def _capabilities(
     sizes: Mapping[str, int],
     count: Callable[[], None],
 ) -> Capabilities:
-    causal = model.task == "causal-lm" and not _bidirectional(model.config)
+    causal = model.task == "causal-lm" and not bidirectional(model.config)
     cache = model.task in ("causal-lm", "seq2seq-lm") and returns_cache(
         model, probes.build(draft, sizes, rules), count
     )
     padding: list[Any] = ["right"] if "attention_mask" in model.accepts else []
     return Capabilities(causal=causal, kv_cache=cache, padding=padding)
-
-
-def _bidirectional(config: Any) -> bool:
-    return getattr(config, "model_type", "") in BIDIRECTIONAL and not (
-        getattr(config, "is_decoder", False) or getattr(config, "causal", False)
-    )
 
 
 def returns_cache(model: LoadedModel, inputs: probes.Inputs, count: Callable[[], None]) -> bool:

@@ -116,7 +116,10 @@ class LoadedModel:
     def _named(self, returned: Any) -> Outputs:
         if isinstance(returned, Mapping):
             return {str(k): v for k, v in returned.items() if isinstance(v, Tensor)}
-        values: Sequence[Any] = (returned,) if isinstance(returned, Tensor) else tuple(returned)
+        if not isinstance(returned, (Tensor, tuple, list)):
+            error = TypeError(f"forward returned {type(returned).__name__}, not tensors")
+            raise CandidateError("forward", error)
+        values: Sequence[Any] = (returned,) if isinstance(returned, Tensor) else returned
         names = self.output_names or tuple(f"output{i}" for i in range(len(values)))
         return {
             name: value

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,11 +38,13 @@ class TokenRules:
 
     ``avoid``: special ids, which would mean something. ``pad``: the id at masked places.
     ``final``: an id that each row has to end with (encoder-decoder classifiers read there).
+    ``fixed``: ids that have to stand at places of each row.
     """
 
     avoid: frozenset[int] = frozenset()
     pad: int = 0
     final: int | None = None
+    fixed: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: object, task: str) -> TokenRules:
@@ -49,16 +52,49 @@ class TokenRules:
         if config is None:
             return cls()
         own: Mapping[str, object] = config.to_dict() if hasattr(config, "to_dict") else {}
-        special: set[int] = set()
-        for key, value in own.items():
-            if key.endswith(("token_id", "token_ids", "token_index")):
-                values = value if isinstance(value, list) else [value]
-                special.update(v for v in values if isinstance(v, int) and v >= 0)
-        pad, eos = own.get("pad_token_id"), own.get("eos_token_id")
+        inner = text_config(config)
+        pad, eos = (
+            next((v for c in (config, inner) if isinstance(v := getattr(c, key, None), int)), None)
+            for key in ("pad_token_id", "eos_token_id")
+        )
         final = None
         if own.get("is_encoder_decoder") and task == "text-classification":
-            final = eos if isinstance(eos, int) else None
-        return cls(frozenset(special), pad if isinstance(pad, int) and pad >= 0 else 0, final)
+            final = eos
+        legal_pad = pad if pad is not None and pad >= 0 else 0
+        return cls(_special(own), legal_pad, final, _fixed(own, task))
+
+
+def text_config(config: Any, *, decoder: bool = False) -> Any:
+    """The configuration of the part that reads text; the whole where it has no such part."""
+    if decoder and hasattr(getattr(config, "decoder", None), "vocab_size"):
+        return config.decoder
+    try:
+        return config.get_text_config(decoder=decoder)
+    except (AttributeError, TypeError, ValueError):  # not transformers, or several such parts
+        return config
+
+
+def _special(own: Mapping[str, object]) -> frozenset[int]:
+    found: set[int] = set()
+    for key, value in own.items():
+        if isinstance(value, Mapping):
+            found |= _special(value)
+        elif str(key).endswith(("token_id", "token_ids", "token_index")):
+            values = value if isinstance(value, list) else [value]
+            found.update(v for v in values if isinstance(v, int) and v >= 0)
+    return frozenset(found)
+
+
+def _fixed(own: Mapping[str, object], task: str) -> dict[int, int]:
+    """Where a question ends, for the architectures that refuse a row which does not say it."""
+    if task != "question-answering":
+        return {}
+    separator, question = own.get("sep_token_id"), own.get("question_token_id")
+    if own.get("model_type") == "longformer" and isinstance(separator, int):
+        return dict.fromkeys((1, 2, 3), separator)
+    if own.get("model_type") == "splinter" and isinstance(question, int):
+        return {1: question}
+    return {}
 
 
 def role(spec: InputSpec) -> str:
@@ -116,8 +152,11 @@ def _values(
     avoid = rules.avoid if kind in ("tokens", "decoder-tokens") else frozenset()
     legal = _draw(rng, int(low), int(high), avoid, count)
     tokens = torch.tensor(legal, dtype=dtype).reshape(shape)
-    if kind == "tokens" and rules.final is not None:
-        tokens[..., -1] = rules.final
+    if kind == "tokens":
+        for place, token in rules.fixed.items():
+            tokens[..., place : place + 1] = token
+        if rules.final is not None:
+            tokens[..., -1] = rules.final
     return tokens
 
 

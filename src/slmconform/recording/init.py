@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,17 +11,19 @@ from typing import Any
 
 import tomlkit
 from packaging.version import Version
+from pydantic import ValidationError
 
-from slmconform.engine.examine import CouldNotRun
-from slmconform.isolation.client import ForkServer, Job, shared_server
-from slmconform.isolation.ending import Kind
-from slmconform.package.licence import inferred_licence, licence_text
+from slmconform.engine.command import command
+from slmconform.engine.state import CouldNotRun, Watch
+from slmconform.isolation.client import ForkServer, shared_server
+from slmconform.package.licence import InvalidLicence, inferred_licence, licence_text, parse
 from slmconform.package.read import Package
-from slmconform.report.writing import write_whole
+from slmconform.recording.asking import NoAnswer, ask
+from slmconform.report.text import printable
+from slmconform.report.writing import require_writable, write_whole
 from slmconform.standard.catalogue import SPEC_VERSION
-from slmconform.standard.manifest import MANIFEST, Manifest
+from slmconform.standard.manifest import MANIFEST, Manifest, ModelSection
 
-Watch = Callable[[str], None]
 UNKNOWN_LICENCE = "LicenseRef-Undeclared"
 
 
@@ -54,57 +55,70 @@ def init(
 ) -> Written:
     """Write ``slm.toml`` (and a licence text that is known whole) into a folder.
 
-    Raises `CouldNotRun` where there is a manifest already or the model cannot be understood.
+    Raises `CouldNotRun` where there is a manifest already or the model cannot be understood, and
+    `Unwritable`.
     """
     options = options or InitOptions()
     package = Package(path)
     if package.has_manifest and not options.force:
         raise CouldNotRun(f"{package.root / MANIFEST} exists already; --force replaces it")
-    seen = _infer(package, options, watch, server or shared_server())
-    licence = options.license or inferred_licence(package.folder) or UNKNOWN_LICENCE
-    table = _table(package, options, seen, licence)
+    require_writable(package.root / MANIFEST)
+    model = _model(package, options)
+    table = _table(package, model, _infer(package, options, watch, server or shared_server()))
     Manifest.model_validate(table)  # what is written is what a check will accept
     write_whole({package.root / MANIFEST: tomlkit.dumps(_document(table)).encode("utf-8")})
-    lines = [f"wrote {package.root / MANIFEST}", *_licence(package, licence)]
-    lines += ["next: read it, correct it, then", f"  slmconform record {path}"]
+    lines = [f"wrote {printable(str(package.root / MANIFEST), 4096)}"]
+    lines += _licence(package, model["license"])
+    lines += ["next: read it, correct it, then", f"  {command('slmconform', 'record', str(path))}"]
     return Written(package.root / MANIFEST, tuple(lines))
+
+
+def _model(package: Package, options: InitOptions) -> dict[str, Any]:
+    """The section that says who the model is; raises `CouldNotRun` before anything is loaded."""
+    licence = options.license or inferred_licence(package.folder) or UNKNOWN_LICENCE
+    section = {
+        "name": options.name or package.root.name,
+        "version": "0.1.0",
+        "task": "tensor",
+        "license": licence,
+    }
+    try:
+        parse(licence)
+    except InvalidLicence as error:
+        raise CouldNotRun(f"{licence!r} is no licence: {error}; give another --license") from None
+    try:
+        ModelSection.model_validate(section)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        want = "1 to 200 printable characters" if key == "name" else "an SPDX expression"
+        raise CouldNotRun(f"{section[key]!r} is no {key}: give {want} with --{key}") from None
+    return section
 
 
 def _infer(
     package: Package, options: InitOptions, watch: Watch, server: ForkServer
 ) -> dict[str, Any]:
-    """What the model's own process finds out."""
-    records: list[dict[str, Any]] = []
-
-    def receive(record: dict[str, Any]) -> None:
-        if "phase" in record:
-            watch(str(record["phase"]))
-        else:
-            records.append(record)
-
-    # The folder is judged as one without a manifest, whatever lies in it.
+    """What the model's own process finds out, as of a folder without a manifest."""
     with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
-        arguments = {
-            "package": str(package.root),
-            "device": options.device,
-            "scratch": scratch,
-            "ignore": ["manifest", "evidence"],
-        }
-        ending = server.run(
-            Job("slmconform.recording.child:infer", arguments),
-            timeout=options.timeout,
-            on_record=receive,
-        )
-    if ending.kind is not Kind.COMPLETE:
-        raise CouldNotRun(f"the model cannot be examined: {ending.detail}")
-    if "refused" in records[-1]:
-        raise CouldNotRun(str(records[-1]["refused"]))
-    return records[-1]
+        try:
+            seen = ask(
+                server,
+                "infer",
+                package.root,
+                scratch,
+                device=options.device,
+                ignore=("manifest", "evidence"),
+                timeout=options.timeout,
+                watch=watch,
+            )
+        except NoAnswer as error:
+            raise CouldNotRun(f"the model cannot be examined: {error}") from None
+    if "refused" in seen:
+        raise CouldNotRun(str(seen["refused"]))
+    return seen
 
 
-def _table(
-    package: Package, options: InitOptions, seen: dict[str, Any], licence: str
-) -> dict[str, Any]:
+def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     weights = package.weights.tensors.values()
     stored = {name for e in weights if (name := FLOATS.get(e.dtype))}
     loader = _without_defaults(seen["loader"])
@@ -115,13 +129,7 @@ def _table(
     return {
         "spec": SPEC_VERSION,
         "profile": "reproducible",
-        "model": {
-            "name": options.name or package.root.name,
-            "version": "0.1.0",
-            "task": seen["task"],
-            "license": licence,
-            "parameters": package.weights.parameters,
-        },
+        "model": {**model, "task": seen["task"], "parameters": package.weights.parameters},
         "loader": loader,
         "dependencies": {
             "python": ">=3.11",
@@ -184,4 +192,4 @@ def _licence(package: Package, licence: str) -> list[str]:
     if text is None:
         return [f"add the text of {licence} as LICENSE"]
     write_whole({package.root / "LICENSE": text.encode("utf-8")})
-    return [f"wrote {package.root / 'LICENSE'}, the text of {licence}"]
+    return [f"wrote {printable(str(package.root / 'LICENSE'), 4096)}, the text of {licence}"]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmconform import __version__
-from slmconform.engine.examine import CheckOptions, CouldNotRun, examine
-from slmconform.isolation.client import ForkServer, Job, shared_server
-from slmconform.isolation.ending import Kind
+from slmconform.engine.examine import examine
+from slmconform.engine.model_process import UNTRUSTED_CODE
+from slmconform.engine.state import CheckOptions, CouldNotRun, Watch
+from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.read import Package
-from slmconform.report.writing import write_whole
+from slmconform.recording.asking import NoAnswer, ask
+from slmconform.report.writing import Unwritable, require_writable, write_whole
 from slmconform.standard.evidence import (
     EVIDENCE,
     EVIDENCE_LIMIT,
@@ -24,12 +25,11 @@ from slmconform.standard.evidence import (
     ModelRecord,
     TensorRecord,
 )
+from slmconform.standard.manifest import MANIFEST
 from slmconform.standard.report import Outcome, Report
 
-Watch = Callable[[str], None]
 
-
-class RecordingRefused(Exception):  # noqa: N818 - a refusal with its reason
+class RecordingRefused(Exception):
     """The package is not fit to be recorded; ``report`` says what fails, where that is why."""
 
     def __init__(self, reason: str, exit_status: int, report: Report | None = None) -> None:
@@ -56,30 +56,48 @@ def record(
     """Check what needs no reference, measure the references, and write both files at once.
 
     Other device classes that were recorded for the same weights, configuration and float64
-    outputs are kept. Raises `RecordingRefused`, `CouldNotRun` or `UnreadablePackage`.
+    outputs are kept. Raises `RecordingRefused`, `CouldNotRun`, `Unwritable` or
+    `UnreadablePackage`.
     """
     options = options or RecordOptions()
-    package, server = Package(path), server or shared_server()
+    package = Package(path)
+    _require_recordable(package, options)
+    server = server or shared_server()
     _require_sound(package, options, watch, server)
     with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
         seen = _measure(package, options, Path(scratch), watch, server)
-        tensors = (Path(scratch) / "evidence.safetensors").read_bytes()
-    evidence = _evidence(package, seen, tensors)
+        try:
+            tensors = (Path(scratch) / "evidence.safetensors").read_bytes()
+            evidence = _evidence(package, seen, tensors)
+        except (OSError, ValueError, KeyError, TypeError) as error:  # own code sends what it likes
+            raise RecordingRefused(f"the model's process sent no evidence: {error}", 1) from error
     content = (evidence.model_dump_json(indent=1) + "\n").encode("utf-8")
     if max(len(content), len(tensors)) > EVIDENCE_LIMIT:
         raise RecordingRefused(f"the evidence is larger than {EVIDENCE_LIMIT} bytes", 2)
-    (package.root / "conformance").mkdir(exist_ok=True)
+    (package.root / EVIDENCE).parent.mkdir(exist_ok=True)
     write_whole({package.root / EVIDENCE_TENSORS: tensors, package.root / EVIDENCE: content})
     return package.root / EVIDENCE
+
+
+def _require_recordable(package: Package, options: RecordOptions) -> None:
+    """What can be refused before the model is run."""
+    if package.manifest is None:
+        state = "is not valid: see `slmconform check`" if package.has_manifest else "does not exist"
+        fix = "" if package.has_manifest else "; `slmconform init` writes one"
+        raise CouldNotRun(f"{package.root / MANIFEST} {state}{fix}")
+    loader = package.manifest.loader
+    if loader.kind == "torch" and not options.trust_code:
+        raise RecordingRefused(f"{loader.entry} {UNTRUSTED_CODE}", 3)
+    folder = (package.root / EVIDENCE).parent
+    if folder.exists() and not folder.is_dir():
+        raise Unwritable(f"{folder} is a file; evidence needs a directory of this name")
+    require_writable(package.root / EVIDENCE if folder.exists() else folder)
 
 
 def _require_sound(
     package: Package, options: RecordOptions, watch: Watch, server: ForkServer
 ) -> None:
     """Nothing that can be asked without a reference may fail."""
-    if package.manifest is None:
-        state = "is not valid" if package.has_manifest else "does not exist"
-        raise CouldNotRun(f"{package.root / 'slm.toml'} {state}; `slmconform init` writes one")
     chosen = CheckOptions(
         profile="reproducible",
         device=options.device,
@@ -99,28 +117,19 @@ def _require_sound(
 def _measure(
     package: Package, options: RecordOptions, scratch: Path, watch: Watch, server: ForkServer
 ) -> dict[str, Any]:
-    records: list[dict[str, Any]] = []
-
-    def receive(one: dict[str, Any]) -> None:
-        if "phase" in one:
-            watch(str(one["phase"]))
-        else:
-            records.append(one)
-
-    arguments = {
-        "package": str(package.root),
-        "device": options.device,
-        "scratch": str(scratch),
-        "ignore": ["evidence"],
-    }
-    ending = server.run(
-        Job("slmconform.recording.child:measure", arguments),
-        timeout=options.timeout,
-        on_record=receive,
-    )
-    if ending.kind is not Kind.COMPLETE:
-        raise RecordingRefused(f"the measurement broke off: {ending.detail}", 1)
-    return records[-1]
+    try:
+        return ask(
+            server,
+            "measure",
+            package.root,
+            str(scratch),
+            device=options.device,
+            ignore=("evidence",),
+            timeout=options.timeout,
+            watch=watch,
+        )
+    except NoAnswer as error:
+        raise RecordingRefused(f"the measurement broke off: {error}", 1) from None
 
 
 def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidence:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
 
-from slmconform.engine.examine import CouldNotRun
-from slmconform.engine.plan import load_checks
+from slmconform.engine.plan import canonical, load_checks, unknown
+from slmconform.engine.state import CouldNotRun
 from slmconform.standard.catalogue import catalogue, spec_folder
 
 SOURCES = {
@@ -15,6 +14,7 @@ SOURCES = {
     "manifest": "a manifest (`slmconform init`)",
     "evidence": "a manifest and evidence (`slmconform record`)",
 }
+LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
 def explain(one: str) -> str:
@@ -23,19 +23,17 @@ def explain(one: str) -> str:
     Raises `CouldNotRun` for an id that is not in the catalogue.
     """
     known = catalogue()
-    wanted = one.upper() if one.upper().startswith("SLM-") else f"SLM-{one.upper()}"
+    wanted = canonical(one)
     requirement = known.requirements.get(wanted)
     if requirement is None:
-        near = difflib.get_close_matches(wanted, known.requirements, 1)
-        hint = f"; did you mean {near[0]}?" if near else "; `slmconform list` shows all"
-        raise CouldNotRun(f"no requirement is called {one!r}{hint}")
+        raise CouldNotRun(unknown(known, one))
     check = load_checks().get(wanted)
     lines = [
         f"{requirement.id}  {requirement.title}",
         f"{requirement.keyword}, profile {requirement.profile}, since {requirement.since}, "
         f"{check.stage.value if check else 'no'} check",
         "",
-        textwrap.fill(requirement.sentence, 80),
+        _filled(requirement.sentence),
         "",
     ]
     rationale = prose(requirement.area, wanted)
@@ -43,7 +41,7 @@ def explain(one: str) -> str:
         lines += [rationale, ""]
     lines += [f"answered from  {SOURCES[requirement.source]}"]
     if check and check.needs:
-        needs = textwrap.fill(", ".join(check.needs), 65).replace("\n", "\n" + " " * 15)
+        needs = _filled(", ".join(check.needs), 65).replace("\n", "\n" + " " * 15)
         lines += [f"holds only if  {needs}"]
     lines += [f"ask it alone   slmconform check ./model --only {wanted}"]
     return "\n".join(lines)
@@ -59,7 +57,13 @@ def prose(area: str, one: str) -> str:
     if found is None:
         return ""
     kept = [p for p in found.group(1).strip().split("\n\n") if not p.startswith(">")]
-    return "\n\n".join(p if "```" in p or p.startswith("|") else textwrap.fill(p, 80) for p in kept)
+    plain = [LINK.sub(r"\1", p) for p in kept]
+    return "\n\n".join(p if "```" in p or p.startswith("|") else _filled(p) for p in plain)
+
+
+def _filled(text: str, width: int = 80) -> str:
+    """Lines that never break an id or a path at a hyphen."""
+    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def listing(profile: str | None) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from slmconform.engine.state import Watch
+from slmconform.report.streams import tell
+from slmconform.report.text import printable
 from slmconform.standard.catalogue import catalogue
-
-Watch = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
@@ -44,11 +45,11 @@ def _plain() -> Watch:
         area = one.split("-")[1] if one.startswith("SLM-") else one
         if area not in areas:
             areas.add(area)
-            print(f"checking {catalogue().areas.get(area, area)}", file=sys.stderr)
+            tell(f"checking {catalogue().areas.get(area, printable(area))}")
 
     return watch
 
 
 def _words(one: str) -> str:
     requirement = catalogue().requirements.get(one)
-    return f"{one}  {requirement.title}" if requirement else one
+    return f"{one}  {requirement.title}" if requirement else printable(one)

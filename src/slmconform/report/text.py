@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from slmconform.engine.command import command
+from slmconform.engine.summary import LEFT_OUT
 from slmconform.standard.catalogue import catalogue
-from slmconform.standard.report import Outcome, Report, Result, Verdict
+from slmconform.standard.report import UNDECIDED, Outcome, Report, Result, Verdict
 
 WIDTH = 80
 SHOWN = {
@@ -18,9 +20,9 @@ SHOWN = {
     Outcome.FAIL: "FAIL",
     Outcome.ERROR: "ERROR",
     Outcome.INCONCLUSIVE: "UNSURE",
-    Outcome.NO_REFERENCE: "NO REF",
-    Outcome.NOT_APPLICABLE: "n/a",
+    Outcome.NO_REFERENCE: "no record",
     Outcome.NOT_EXAMINED: "not asked",
+    Outcome.NOT_APPLICABLE: "n/a",
 }
 TOLD = (Outcome.FAIL, Outcome.ERROR, Outcome.WARN)
 COLOURS = {
@@ -30,6 +32,8 @@ COLOURS = {
     Outcome.ERROR: "1;31",
     Outcome.INCONCLUSIVE: "33",
 }
+LOG_LINES = 8
+CRASH = "Fatal Python error"  # of faulthandler
 
 
 @dataclass(frozen=True)
@@ -43,32 +47,33 @@ class View:
 
 
 def printable(text: str, limit: int = 600) -> str:
-    """A candidate's words made harmless: no control, format or line-breaking characters."""
+    """A candidate's words made harmless: one line without control or format characters.
+
+    ``##[`` anywhere is a command to some CI systems, so it is escaped like ESC.
+    """
     safe = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+    ).replace("##[", "\\x23#[")
     return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
 
 def render(report: Report, view: View) -> str:
-    """The whole report, in lines of at most 80 columns where the words allow it."""
-    parts: list[str] = []
+    """The whole report, in lines of at most 80 columns; only commands may be longer."""
+    blocks: list[Iterable[str]] = []
     quiet, colour = view.quiet, view.colour
     if not quiet:
         rows = _lines if view.verbose else _areas
-        parts += [*_head(report), "", *rows(report, colour=colour)]
-    for result in report.results:
-        if result.outcome in TOLD:
-            parts += ["", *_finding(result, colour=colour)]
-    if not quiet:
-        parts += [*_unasked(report.results)]
-    if report.log and report.failures:
-        parts += ["", "the model printed (last lines):"]
-        parts += [f"  | {printable(line, 76)}" for line in report.log.splitlines()[-8:]]
+        blocks += [_head(report), rows(report, colour=colour)]
+    blocks += [_finding(r, colour=colour) for r in report.results if r.outcome in TOLD]
+    if not quiet or report.verdict is Verdict.INCONCLUSIVE:
+        blocks += [_unanswered(report)]
+    if report.log.strip() and report.failures:
+        blocks += [_log(report.log)]
     if view.timings:
-        parts += ["", *_timings(report)]
-    parts += ["", *_foot(report, colour=colour)]
-    return "\n".join(parts) + "\n"
+        blocks += [_timings(report)]
+    blocks += [_foot(report, colour=colour)]
+    texts = ("\n".join(block) for block in blocks)
+    return "\n\n".join(text for text in texts if text)
 
 
 def _paint(text: str, code: str | None, *, colour: bool) -> str:
@@ -77,15 +82,20 @@ def _paint(text: str, code: str | None, *, colour: bool) -> str:
 
 def _head(report: Report) -> Iterator[str]:
     subject, setting = report.subject, report.setting
-    name = f"{subject.name} {subject.version}".strip() or subject.path
-    yield f"slmconform: {printable(name)}, SLM {report.spec} ({report.status})"
+    standard = f"SLM {report.spec} ({report.status})"
+    if subject.name:
+        yield from _wrap(f"slmconform: {subject.name} {subject.version}, {standard}", "")
+    else:
+        yield f"slmconform: {printable(subject.path)}, {standard}"
     versions = [
         f"{name} {setting.environment[name]}"
         for name in ("torch", "transformers")
         if setting.environment.get(name)
     ]
     if setting.device:
-        yield f"on {', '.join([setting.device, *versions])}"
+        yield from _wrap(f"on {', '.join([setting.device, *versions])}", "")
+    if setting.code:
+        yield from _wrap(f"ran own code: {', '.join(row['path'] for row in setting.code)}", "")
 
 
 def _areas(report: Report, *, colour: bool) -> Iterator[str]:
@@ -93,12 +103,19 @@ def _areas(report: Report, *, colour: bool) -> Iterator[str]:
     titles = catalogue(report.spec).areas
     rows: dict[str, Counter[Outcome]] = {}
     for result in report.results:
+        if _left_out(result):
+            continue
         rows.setdefault(result.id.split("-")[1], Counter())[result.outcome] += 1
     for code, counts in rows.items():
         worst = next((o for o in TOLD if counts[o]), Outcome.PASS if counts[Outcome.PASS] else None)
-        parts = [f"{counts[o]} {SHOWN[o].lower()}" for o in SHOWN if counts[o]]
-        word = f"{code}  {titles.get(code, ''):<18}"
-        yield _paint(word, COLOURS.get(worst) if worst else None, colour=colour) + ", ".join(parts)
+        word = f"{code}  {titles.get(code, ''):<20}"
+        painted = _paint(word, COLOURS.get(worst) if worst else None, colour=colour)
+        yield painted + _tally(counts)
+
+
+def _tally(counts: dict[Outcome, int]) -> str:
+    """Such as ``4 pass, 1 not asked``."""
+    return ", ".join(f"{counts[o]} {SHOWN[o].lower()}" for o in SHOWN if counts.get(o))
 
 
 def _lines(report: Report, *, colour: bool) -> Iterator[str]:
@@ -106,57 +123,81 @@ def _lines(report: Report, *, colour: bool) -> Iterator[str]:
     for result in report.results:
         painted = _paint(f"{SHOWN[result.outcome]:<9}", COLOURS.get(result.outcome), colour=colour)
         yield f"{painted} {result.id}  {result.title}"
-        if result.outcome is Outcome.PASS and result.detail:
-            yield from _wrap(result.detail, " " * 23)
-        elif result.blocked_by:
-            yield f"{' ' * 23}by {result.blocked_by}"
+        yield from _wrap(_reason(result), " " * 23)
 
 
-def _wrap(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
+def _reason(result: Result) -> str:
+    """What was seen, or why there is no answer."""
+    return f"waits for {result.blocked_by}" if result.blocked_by else result.detail
+
+
+def _wrap(text: str, indent: str, hanging: str = "") -> list[str]:
+    """A candidate's words in lines; none begins with ``::``, a command to some CI systems."""
+    lines = textwrap.wrap(
         printable(text),
         WIDTH,
         initial_indent=indent,
-        subsequent_indent=indent,
+        subsequent_indent=indent + hanging,
         break_on_hyphens=False,
     )
+    return [
+        line.replace("::", "\\x3a:", 1) if line.lstrip().startswith("::") else line
+        for line in lines
+    ]
 
 
 def _finding(result: Result, *, colour: bool) -> Iterator[str]:
-    word = _paint(f"{SHOWN[result.outcome]:<5}", COLOURS[result.outcome], colour=colour)
-    yield f"{word} {result.id}  {result.title}"
-    yield f"      {result.keyword}, {result.profile}"
-    if result.finding is None:
-        return
-    for label in ("got", "want", "where", "why", "fix"):
-        value = getattr(result.finding, label)
-        if value:
-            first, *rest = _wrap(value, " " * 13)
-            yield f"      {label:<7}{first.strip()}"
-            yield from rest
+    word = f"{SHOWN[result.outcome]:<5}"
+    said = f" {result.id}  {result.title}"
+    origin = f"{result.keyword}, {result.profile}"
+    painted = _paint(word, COLOURS[result.outcome], colour=colour)
+    room = WIDTH - len(word) - len(said) - len(origin)
+    yield f"{painted}{said}{' ' * room}{origin}" if room >= 2 else f"{painted}{said}"
+    if room < 2:
+        yield f"      {origin}"
+    if result.finding is not None:
+        for label in ("got", "want", "where", "why", "fix"):
+            value = getattr(result.finding, label)
+            if value.strip():
+                first, *rest = _wrap(f"{label:<6} {value}", " " * 6, " " * 7)
+                yield first
+                yield from rest
     yield f"      again  {result.again}"
 
 
-def _unasked(results: Iterable[Result]) -> Iterator[str]:
-    """What was not answered, grouped by its reason."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for result in results:
-        if result.detail and result.outcome is not Outcome.PASS:
-            key = (SHOWN[result.outcome], result.detail)
-            reasons.setdefault(key, []).append(result.id.removeprefix("SLM-"))
-    if not reasons:
-        return
-    yield ""
-    yield "Not answered, and why:"
-    for (word, reason), ids in reasons.items():
-        yield from textwrap.wrap(
-            f"{word}: {', '.join(ids)}",
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_on_hyphens=False,
-        )
-        yield from _wrap(reason, "      ")
+def _unanswered(report: Report) -> Iterator[str]:
+    """What has no answer, grouped by its reason; what does not concern the model has one."""
+    groups: dict[tuple[Outcome, str], list[str]] = {}
+    for result in report.results:
+        if result.outcome not in (Outcome.PASS, Outcome.NOT_APPLICABLE, *TOLD):
+            groups.setdefault((result.outcome, _reason(result)), []).append(result.id)
+    if groups:
+        yield "Not answered, and why:"
+    for (outcome, reason), ids in sorted(groups.items(), key=lambda g: _place(g[0][0])):
+        names = ", ".join(one.removeprefix("SLM-") for one in ids)
+        if reason.startswith(LEFT_OUT):
+            names = f"{len(ids)} requirements" if len(ids) > 1 else names
+        yield from _wrap(f"{SHOWN[outcome].lower()}: {names}", "  ", "  ")
+        yield from _wrap(reason, " " * 6)
+
+
+def _left_out(result: Result) -> bool:
+    """Whether the caller did not want it asked."""
+    return result.outcome is Outcome.NOT_EXAMINED and result.detail.startswith(LEFT_OUT)
+
+
+def _place(outcome: Outcome) -> int:
+    return list(SHOWN).index(outcome)
+
+
+def _log(log: str) -> Iterator[str]:
+    """The last lines, or the first of a crash: there the innermost call comes first."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    crash = next((at for at, line in enumerate(lines) if line.startswith(CRASH)), None)
+    start = max(0, len(lines) - LOG_LINES) if crash is None else crash
+    yield "The model's process printed:"
+    for line in lines[start : start + LOG_LINES]:
+        yield f"  | {printable(line, WIDTH - 4)}"
 
 
 def _timings(report: Report) -> Iterator[str]:
@@ -167,18 +208,42 @@ def _timings(report: Report) -> Iterator[str]:
     passes, seconds = sum(r.forwards for r in rows), sum(r.seconds for r in rows)
     yield f"{f'{len(rows)} measurements':<48}{passes:>16}{seconds:>12.3f}"
     yield f"{'whole check':<48}{'':>16}{report.seconds:>12.3f}"
+    if report.peak_bytes is not None:
+        mebibytes = f"{report.peak_bytes / 2**20:,.0f} MiB"
+        yield f"{'peak memory of the model, its libraries included':<60}{mebibytes:>16}"
 
 
 def _foot(report: Report, *, colour: bool) -> Iterator[str]:
-    tally = [f"{n} {outcome.value}" for outcome, n in report.counts.items()]
-    passed = report.counts.get(Outcome.PASS, 0)
-    yield f"{passed} of {report.applicable} applicable requirements pass ({', '.join(tally)})"
-    kind = "provisional verdict" if report.provisional else "verdict"
+    counts = dict(report.counts)
+    passed = counts.pop(Outcome.PASS, 0)
+    rest = f" ({_tally(counts)})" if counts else ""
+    yield from _wrap(f"{passed} of {report.applicable} applicable requirements pass{rest}", "")
     good = {Verdict.CONFORMANT: "32", Verdict.NOT_CONFORMANT: "1;31"}
-    words = str(report.verdict.value)
+    words = _paint(_words(report), good.get(report.verdict, "33"), colour=colour)
+    yield f"{'provisional ' * report.provisional}verdict: {words}"
+    yield f"profile {report.profile}, exit status {report.exit_status}"
+    yield from _next(report)
+
+
+def _words(report: Report) -> str:
+    """The verdict, and what makes it other than plain."""
+    if report.verdict is Verdict.INCONCLUSIVE:
+        if all(_left_out(r) for r in report.results if r.outcome in UNDECIDED):
+            return "inconclusive: what was asked holds, and the rest was left out"
+        return "inconclusive: nothing failed, but not everything is answered"
     if report.provisional and report.verdict is Verdict.CONFORMANT:
-        words = "nothing that could be asked failed"
-    painted = _paint(words, good.get(report.verdict, "33"), colour=colour)
-    yield f"{kind}: {painted} (profile {report.profile}, exit status {report.exit_status})"
+        return "nothing that could be asked failed"
+    if report.strict and report.provisional and not report.failures:
+        return "not conformant: --strict, and not all could be asked"
+    return str(report.verdict.value)
+
+
+def _next(report: Report) -> Iterator[str]:
+    """The command that answers what is open, where there is one."""
+    path, left = report.subject.path, {r.outcome for r in report.results} & {*UNDECIDED}
+    if report.failures:
+        return
     if report.provisional:
-        yield "`slmconform init` and `slmconform record` make the rest answerable."
+        yield f"next: {command('slmconform', 'init', path)}, then record: the rest can be asked"
+    elif left == {Outcome.NO_REFERENCE} and not report.subject.evidence:
+        yield f"next: {command('slmconform', 'record', path)}"

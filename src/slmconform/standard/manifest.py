@@ -21,7 +21,8 @@ Dtype = Literal[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 RelativePath = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Axis = Annotated[int, Field(ge=1, le=2**31)] | Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+AxisName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Axis = Annotated[int, Field(ge=1, le=2**31)] | AxisName
 Role = Literal["tokens", "mask", "segments", "positions", "decoder-tokens", "values"]
 
 
@@ -125,7 +126,9 @@ class InterfaceSection(Section):
 
     inputs: Annotated[list[InputSpec], Field(min_length=1, max_length=32)]
     outputs: Annotated[list[OutputSpec], Field(min_length=1, max_length=32)]
-    axes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], AxisRange] = {}
+    axes: dict[AxisName, AxisRange] = Field(
+        default={}, json_schema_extra={"additionalProperties": False}
+    )
     capabilities: Capabilities = Capabilities()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from slmconform.standard.catalogue import Requirement
 
@@ -32,10 +33,28 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class Part(BaseModel):
-    """A part of the report: closed and immutable."""
+def json_safe(value: Any) -> Any:
+    """Texts without lone surrogates, and words for the numbers that JSON does not have."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {json_safe(key): json_safe(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [json_safe(each) for each in value]
+    return value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Part(BaseModel):
+    """A part of the report: closed, immutable, and always writable as JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_json_can_say(cls, value: Any) -> Any:
+        return json_safe(value)
 
 
 class Finding(Part):
@@ -96,7 +115,10 @@ class Timing(Part):
 
 
 class Report(Part):
-    """The whole of one check. The denominator is the frozen list of the profile."""
+    """The whole of one check. The denominator is the frozen list of the profile.
+
+    ``peak_bytes`` is the peak memory of the model's process, None where nobody could tell.
+    """
 
     spec: str
     status: str
@@ -106,12 +128,14 @@ class Report(Part):
     profile_digest: str
     verdict: Verdict
     provisional: bool
+    strict: bool = False
     exit_status: int
     counts: dict[Outcome, int]
     applicable: int
     results: list[Result]
     setting: Setting
     timings: list[Timing] = []
+    peak_bytes: int | None = None
     log: str = ""
     seconds: float = 0.0
 

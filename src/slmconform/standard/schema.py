@@ -15,7 +15,7 @@ from slmconform.standard.manifest import Manifest
 from slmconform.standard.report import Report
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-BASE = "https://slmconform.org/spec"
+NAMESPACE = "urn:slmconform:spec"
 MODELS: dict[str, type[BaseModel]] = {
     "manifest": Manifest,
     "evidence": Evidence,
@@ -28,7 +28,7 @@ def schema(name: str) -> dict[str, Any]:
     body = MODELS[name].model_json_schema(by_alias=True)
     return {
         "$schema": DIALECT,
-        "$id": f"{BASE}/{SPEC_VERSION}/schema/{name}.json",
+        "$id": f"{NAMESPACE}:{SPEC_VERSION}:{name}",
         "version": SPEC_VERSION,
         **body,
     }
@@ -51,8 +51,9 @@ def violations(name: str, path: Path) -> list[str]:
         document = (
             tomllib.loads(data.decode("utf-8")) if path.suffix == ".toml" else json.loads(data)
         )
-    except ValueError as error:
-        return [f"{path}: not readable as {path.suffix.removeprefix('.') or 'JSON'}: {error}"]
+    except (ValueError, RecursionError) as error:
+        kind = "toml" if path.suffix == ".toml" else "json"
+        return [f"{path}: not readable as {kind}: {error}"]
     validator = Draft202012Validator(schema(name))
     found = sorted(validator.iter_errors(document), key=lambda e: list(map(str, e.path)))
     return [f"{path}: {e.json_path.removeprefix('$.')}: {e.message}" for e in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slmconform.standard.catalogue import SPEC_VERSION
+from slmconform.standard.manifest import MANIFEST
 
 
 def upgrade(path: Path) -> str:
@@ -14,8 +15,13 @@ def upgrade(path: Path) -> str:
     """
     from slmconform.package.documents import read_manifest
     from slmconform.package.folder import scan
+    from slmconform.package.problem import PackageProblem
 
-    manifest = read_manifest(scan(path))
+    folder = scan(path)
+    if MANIFEST not in folder.entries:
+        fix = "`slmconform init` writes one"
+        raise PackageProblem("missing-file", MANIFEST, "there is no manifest", "a manifest", fix)
+    manifest = read_manifest(folder)
     return (
         f"{path}: slm.toml declares {manifest.spec}, the newest version is {SPEC_VERSION} and no "
         "older one exists: nothing to upgrade"

@@ -1,0 +1,76 @@
+"""What a check says of a folder, and the two assertions that all tests here are made of."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from slmconform.engine.examine import CheckOptions, examine
+from slmconform.engine.plan import load_checks, order
+from slmconform.engine.registry import Stage
+from slmconform.engine.run import run_checks
+from slmconform.isolation.client import shared_server
+from slmconform.measure.opening import opened
+from slmconform.report.text import View, render
+from slmconform.standard.catalogue import catalogue
+from slmconform.standard.report import Finding, Outcome, Report
+
+SETTLED = (Outcome.PASS, Outcome.WARN, Outcome.NOT_APPLICABLE)
+AFTER_A_FAILURE = (*SETTLED, Outcome.BLOCKED)
+
+
+def judged(folder: Path, **options: object) -> Report:
+    """The report of a check; own code is trusted."""
+    return examine(folder, CheckOptions(trust_code=True, **options), server=shared_server())
+
+
+def assert_fails(folder: Path, requirement: str, *words: str, **options: object) -> Finding:
+    """Exactly one requirement fails, the finding holds the words, and all else is settled."""
+    report = judged(folder, **options)
+    text = render(report, View(verbose=True))
+    assert [r.id for r in report.failures] == [requirement], text
+    left = [r for r in report.results if r not in report.failures]
+    bare = () if report.subject.evidence else (Outcome.NO_REFERENCE, Outcome.NOT_EXAMINED)
+    assert all(r.outcome in (*AFTER_A_FAILURE, *bare) for r in left), text
+    assert report.exit_status == 1
+    failure = report.failures[0]
+    assert failure.outcome is Outcome.FAIL, text
+    said = failure.finding
+    assert said is not None
+    for word in words:
+        assert any(word in line for line in (said.got, said.want, said.where, said.why)), (
+            f"{word!r} is not in\n{text}"
+        )
+    return said
+
+
+def assert_conformant(folder: Path, **options: object) -> Report:
+    """Nothing fails, nothing is left open."""
+    report = judged(folder, **options)
+    left = [r for r in report.results if r.outcome not in SETTLED]
+    assert not left, render(report, View(verbose=True))
+    assert report.exit_status == 0
+    return report
+
+
+def assert_patched_fails(folder: Path, requirement: str | None, *words: str) -> None:
+    """Like `assert_fails`, in this process, whose libraries a test has patched.
+
+    There is no second process here: SLM-DET-002 is taken as met where it is not blocked.
+    """
+    checks = dict(load_checks())
+    checks["SLM-DET-002"] = replace(checks["SLM-DET-002"], function=lambda _: "taken as met")
+    ids = [one.id for one in checks.values() if one.stage is Stage.DYNAMIC]
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = {"package": str(folder), "device": "cpu", "scratch": scratch}
+        with opened(arguments) as (bench, _):
+            run = run_checks(order(ids, checks), bench, bench.package, catalogue(), {})
+            results = {r.id: r for r in run}
+    failed = {one for one, r in results.items() if r.outcome not in AFTER_A_FAILURE}
+    assert failed == ({requirement} if requirement else set()), [results[one] for one in failed]
+    if requirement:
+        said = results[requirement].finding
+        assert said is not None
+        for word in words:
+            assert any(word in line for line in (said.got, said.want, said.where, said.why)), said

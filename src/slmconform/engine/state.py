@@ -1,0 +1,67 @@
+"""What a check was asked, and what it knows so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from slmconform.package.read import Package
+from slmconform.standard.catalogue import Catalogue
+from slmconform.standard.report import Outcome, Result, Setting, Timing
+
+Watch = Callable[[str], None]
+
+
+class CouldNotRun(Exception):
+    """Nothing could be examined; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What a caller may choose. ``timeout`` is the wall limit of the model's process, seconds.
+
+    ``ignore`` names documents ("manifest", "evidence") to be treated as absent.
+    """
+
+    profile: str | None = None
+    device: str = "auto"
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    dtype: str | None = None
+    trust_code: bool = False
+    timeout: float = 600.0
+    strict: bool = False
+    ignore: Sequence[str] = ()
+
+
+@dataclass
+class Run:
+    """What is known so far; ``peak_bytes`` is the peak memory of the model's process."""
+
+    package: Package
+    options: CheckOptions
+    catalogue: Catalogue
+    watch: Watch
+    results: dict[str, Result] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    setting: Setting = field(default_factory=Setting)
+    timings: list[Timing] = field(default_factory=list)
+    log: str = ""
+    peak_bytes: int | None = None
+
+    def add(self, one: Result) -> None:
+        """Note a result."""
+        self.results[one.id], self.outcomes[one.id] = one, one.outcome
+
+    def take_back(self, one: str) -> None:
+        """Forget a result that turned out to be worth nothing."""
+        self.results.pop(one, None)
+        self.outcomes.pop(one, None)
+
+    @property
+    def own_code(self) -> str:
+        """The entry point of the package's own code; empty where it brings none."""
+        manifest = self.package.manifest
+        if manifest is None or manifest.loader.kind != "torch":
+            return ""
+        return manifest.loader.entry or "the package"

@@ -1,0 +1,53 @@
+"""One question to the model's own process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slmconform.engine.state import Watch
+from slmconform.isolation.client import ForkServer, Job
+from slmconform.isolation.ending import Kind
+
+
+class NoAnswer(Exception):
+    """The process ended without its answer; the message says how."""
+
+
+def ask(
+    server: ForkServer,
+    function: str,
+    package: Path,
+    scratch: str,
+    *,
+    device: str,
+    ignore: tuple[str, ...],
+    timeout: float,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Run a function of `recording.child` over a package and return the one record it sends.
+
+    ``ignore`` names documents to be treated as absent; ``watch`` is told each phase as it begins;
+    ``timeout`` in seconds. Raises `NoAnswer` and `ServerUnavailable`.
+    """
+    records: list[dict[str, Any]] = []
+
+    def receive(record: dict[str, Any]) -> None:
+        if "phase" in record:
+            watch(str(record["phase"]))
+        else:
+            records.append(record)
+
+    arguments = {
+        "package": str(package),
+        "device": device,
+        "scratch": scratch,
+        "ignore": list(ignore),
+    }
+    job = Job(f"slmconform.recording.child:{function}", arguments)
+    ending = server.run(job, timeout=timeout, on_record=receive)
+    if ending.kind is not Kind.COMPLETE:
+        raise NoAnswer(ending.detail)
+    if len(records) != 1:
+        raise NoAnswer(f"the process ended as if complete, with {len(records)} answers to one")
+    return records[0]

@@ -1,0 +1,12 @@
+"""The report for machines."""
+
+from __future__ import annotations
+
+import json
+
+from slmconform.standard.report import Report
+
+
+def as_json(report: Report) -> str:
+    """The report as its schema describes it, in ASCII: no terminal and no encoding can spoil it."""
+    return json.dumps(report.model_dump(mode="json"), indent=2, allow_nan=False)
