@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
 import torch
 import transformers
@@ -19,7 +19,6 @@ import transformers
 def main(folder: str, class_name: str, native: int, double: int) -> None:
     """Load once and run."""
     torch.set_num_threads(1)
-    transformers.utils.logging.disable_progress_bar()
     cls = getattr(transformers, class_name)
     model = cls.from_pretrained(folder, dtype=torch.float32).eval()
     longest = min(512, model.config.max_position_embeddings)

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from slmconform.engine.registry import CHECKS, Nonconformance
 from slmconform.package.read import Package
-from slmconform.standard.evidence import EVIDENCE, EVIDENCE_TENSORS
+from slmconform.standard.files import EVIDENCE, EVIDENCE_TENSORS
 
 MIT = """MIT License
 

@@ -14,7 +14,7 @@ from slmconform.engine.verdict import EXIT
 from slmconform.package import code, documents, folder, strict_json, tensors
 from slmconform.package.configuration import HEADS, LAYERS, OPTIONAL, POSITIONS, VOCABULARY, WIDTH
 from slmconform.package.read import Package
-from slmconform.standard.evidence import EVIDENCE_LIMIT
+from slmconform.standard.files import EVIDENCE_LIMIT
 from slmconform.standard.report import Outcome, Verdict
 from slmconform.standard.tasks import TASKS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from slmconform import __version__
-from slmconform.report.streams import mend, say, tell
+from slmconform.report.streams import mend, printable, say, tell
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
@@ -60,7 +60,6 @@ def _foreseen(error: Exception) -> str | None:
     from slmconform.isolation.client import ServerUnavailable
     from slmconform.package.folder import UnreadablePackage
     from slmconform.package.problem import PackageProblem
-    from slmconform.report.text import printable
     from slmconform.report.writing import Unwritable
 
     ours = (CouldNotRun, UnknownRequirement, UnreadablePackage, ServerUnavailable, Unwritable)
@@ -185,10 +184,8 @@ def _record_parser(verbs: Verbs) -> None:
 
 def _check(chosen: argparse.Namespace) -> int:
     from slmconform.engine.examine import CheckOptions, examine
-    from slmconform.report.json_text import as_json
     from slmconform.report.progress import progress
     from slmconform.report.streams import colours
-    from slmconform.report.text import View, render
     from slmconform.report.writing import require_writable, write_file
 
     options = CheckOptions(
@@ -205,6 +202,9 @@ def _check(chosen: argparse.Namespace) -> int:
         require_writable(chosen.output)
     with progress(quiet=chosen.quiet) as watch:
         report = examine(chosen.path, options, watch=watch)
+    from slmconform.report.json_text import as_json
+    from slmconform.report.text import View, render
+
     if chosen.format == "json":
         text = as_json(report)
     else:
@@ -238,7 +238,7 @@ def _record(chosen: argparse.Namespace) -> int:
     from slmconform.engine.command import command
     from slmconform.recording.record import RecordingRefused, RecordOptions, record
     from slmconform.report.progress import progress
-    from slmconform.report.text import View, printable, render
+    from slmconform.report.text import View, render
 
     options = RecordOptions(
         device=chosen.device, trust_code=chosen.trust_code, timeout=chosen.timeout
@@ -272,7 +272,6 @@ def _list(chosen: argparse.Namespace) -> int:
 
 
 def _schema(chosen: argparse.Namespace) -> int:
-    from slmconform.report.text import printable
     from slmconform.standard.schema import schema_text, violations
 
     if chosen.validate is None:
@@ -287,7 +286,6 @@ def _schema(chosen: argparse.Namespace) -> int:
 
 
 def _upgrade(chosen: argparse.Namespace) -> int:
-    from slmconform.report.text import printable
     from slmconform.standard.upgrade import upgrade
 
     say(printable(upgrade(chosen.path)))

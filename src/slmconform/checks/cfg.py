@@ -19,7 +19,7 @@ from slmconform.package.configuration import (
 from slmconform.package.formats import executable
 from slmconform.package.problem import PackageProblem, several, shown
 from slmconform.package.read import CONFIG
-from slmconform.standard.evidence import EVIDENCE
+from slmconform.standard.files import EVIDENCE
 
 if TYPE_CHECKING:
     from slmconform.package.read import Package

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from slmconform.engine.registry import NotApplicable, Stage, check
 from slmconform.package import code, dependencies
 from slmconform.package.problem import PackageProblem, several
-from slmconform.standard.manifest import MANIFEST
+from slmconform.standard.files import MANIFEST
 
 if TYPE_CHECKING:
     from slmconform.package.code import Import

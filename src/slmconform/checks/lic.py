@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slmconform.engine.registry import Nonconformance, NotApplicable, Stage, check
 from slmconform.package import licence
 from slmconform.package.problem import shown
-from slmconform.standard.manifest import MANIFEST
+from slmconform.standard.files import MANIFEST
 
 if TYPE_CHECKING:
     from slmconform.package.licence import Expression, LicenceText

@@ -18,8 +18,9 @@ from slmconform.package.problem import PackageProblem, several
 from slmconform.package.references import declared
 from slmconform.package.tensors import Header, parse
 from slmconform.standard.catalogue import KNOWN_VERSIONS
-from slmconform.standard.evidence import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, Evidence
-from slmconform.standard.manifest import MANIFEST, InterfaceSection, Manifest
+from slmconform.standard.evidence import Evidence
+from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, MANIFEST
+from slmconform.standard.manifest import InterfaceSection, Manifest
 
 if TYPE_CHECKING:
     from slmconform.package.read import Package

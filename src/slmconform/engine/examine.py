@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slmconform.engine.model_process import ask_model
-from slmconform.engine.plan import load_checks, order, select
-from slmconform.engine.registry import Stage
-from slmconform.engine.run import run_checks
-from slmconform.engine.state import CheckOptions, CouldNotRun, Run, Watch
-from slmconform.engine.summary import summary
-from slmconform.isolation.client import ForkServer, shared_server
+from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
 from slmconform.package.read import Package
-from slmconform.standard.catalogue import catalogue
-from slmconform.standard.report import Report
+
+if TYPE_CHECKING:
+    from slmconform.isolation.client import ForkServer
+    from slmconform.standard.report import Report
 
 __all__ = ["CheckOptions", "CouldNotRun", "Watch", "examine"]
-
-HIGHEST = "reproducible"
 
 
 def examine(
@@ -35,30 +30,9 @@ def examine(
     """
     start = time.perf_counter()
     options = options or CheckOptions()
-    run = Run(Package(path, ignore=options.ignore), options, catalogue(), watch)
-    known, profile = run.catalogue, _profile(run)
-    checks = load_checks()
-    plan = order(select(known, profile, options.only, options.skip), checks)
-    static = [check for check in plan if check.stage is Stage.STATIC]
-    dynamic = [check for check in plan if check.stage is Stage.DYNAMIC]
-    if dynamic and server is None and _may_run(run):
-        server = shared_server()  # it imports torch while the files are read here
-    for one in run_checks(static, run.package, run.package, known, run.outcomes, begin=watch):
-        run.add(one)
-    ask_model(run, dynamic, server)
-    return summary(run, profile, {check.id for check in plan}, time.perf_counter() - start)
+    package = Package(path, ignore=options.ignore)
+    if not options.only:
+        package.weights.begin()  # hashed by threads while what judges them is imported
+    from slmconform.engine.judging import judge
 
-
-def _profile(run: Run) -> str:
-    """The profile to judge by: asked, declared, or the highest there is."""
-    manifest, known = run.package.manifest, run.catalogue.profiles
-    profile = run.options.profile or (manifest.profile if manifest else HIGHEST)
-    if profile not in known:
-        raise CouldNotRun(f"no profile is called {profile!r}; choose {', '.join(known)}")
-    return profile
-
-
-def _may_run(run: Run) -> bool:
-    """Whether the model would be run if its files are sound: no invalid manifest, trusted code."""
-    readable = run.package.manifest is not None or not run.package.has_manifest
-    return readable and (run.options.trust_code or not run.own_code)
+    return judge(package, options, watch, server, start)

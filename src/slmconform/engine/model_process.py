@@ -6,10 +6,11 @@ import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from slmconform.engine.options import CouldNotRun
 from slmconform.engine.plan import closure
 from slmconform.engine.registry import CHECKS, Check
 from slmconform.engine.run import BLOCKING, result, run_checks, unasked
-from slmconform.engine.state import CouldNotRun, Run
+from slmconform.engine.state import Run
 from slmconform.isolation.client import ForkServer, Job, ServerUnavailable, shared_server
 from slmconform.isolation.ending import Ending, Kind
 from slmconform.isolation.protocol import escaped

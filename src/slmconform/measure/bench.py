@@ -227,7 +227,7 @@ class Bench:
         """The tensors of the evidence."""
         from safetensors.torch import load_file
 
-        from slmconform.standard.evidence import EVIDENCE_TENSORS
+        from slmconform.standard.files import EVIDENCE_TENSORS
 
         return load_file(self.package.root / EVIDENCE_TENSORS)
 

@@ -55,8 +55,21 @@ Flat = dict[str, Any]
 def effective(bench: Bench) -> Flat:
     """Flat keys and values; own code is configured by ``config.json`` as it stands."""
     config = bench.model.config
-    table = config.to_dict() if hasattr(config, "to_dict") else bench.package.config or {}
-    return flatten(table)
+    if not hasattr(config, "to_dict"):
+        return flatten(bench.package.config or {})
+    import transformers
+
+    table = config.to_dict()
+    return flatten(_without_gathered(table) if transformers.__version__ < "5" else table)
+
+
+def _without_gathered(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What version 4 reads: it carries ``rope_parameters`` along and goes by ``rope_theta``."""
+    return {
+        key: _without_gathered(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+        if key != "rope_parameters"
+    }
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Flat:

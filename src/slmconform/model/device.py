@@ -30,7 +30,7 @@ _FP32_KEYS = (
 )
 
 
-class DeviceUnavailable(ValueError):  # noqa: N818 - says what is missing, like the outcome names
+class DeviceUnavailable(ValueError):
     """The asked device is unknown to this torch or absent from this machine."""
 
 

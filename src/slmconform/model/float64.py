@@ -33,7 +33,7 @@ _QUANTISED = frozenset(
 _LIFTS = frozenset({torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default})
 
 
-class NoFloat64Kernel(Exception):  # noqa: N818 - the oracle has no answer, which is no error
+class NoFloat64Kernel(Exception):
     """The model cannot be followed in float64; ``op`` names the operation that stopped it."""
 
     def __init__(self, op: str, reason: str = "it has no float64 kernel") -> None:

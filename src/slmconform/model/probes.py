@@ -87,7 +87,7 @@ def _special(own: Mapping[str, object]) -> frozenset[int]:
 
 def _fixed(own: Mapping[str, object], task: str) -> dict[int, int]:
     """Where a question ends, for the architectures that refuse a row which does not say it."""
-    if task != "question-answering":
+    if task not in ("question-answering", "multiple-choice"):
         return {}
     separator, question = own.get("sep_token_id"), own.get("question_token_id")
     if own.get("model_type") == "longformer" and isinstance(separator, int):

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from slmconform.package.problem import PackageProblem
-from slmconform.standard.manifest import MANIFEST, InputSpec, Manifest
+from slmconform.standard.files import MANIFEST
+from slmconform.standard.manifest import InputSpec, Manifest
 from slmconform.standard.tasks import TASKS
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from slmconform.package.problem import PackageProblem, shown
-from slmconform.standard.manifest import MANIFEST, DependenciesSection
+from slmconform.standard.files import MANIFEST
+from slmconform.standard.manifest import DependenciesSection
 
 # What each kind of loader itself imports.
 LOADER_NEEDS = {"transformers": ("torch", "transformers"), "torch": ("torch",)}

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from slmconform.package import strict_json
 from slmconform.package.problem import PackageProblem, several, shown
 from slmconform.standard.catalogue import KNOWN_VERSIONS, SPEC_VERSION
-from slmconform.standard.evidence import EVIDENCE, EVIDENCE_LIMIT, Evidence
-from slmconform.standard.manifest import MANIFEST, Manifest
+from slmconform.standard.evidence import Evidence
+from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, MANIFEST
+from slmconform.standard.manifest import Manifest
 from slmconform.standard.tasks import TASKS
 
 if TYPE_CHECKING:

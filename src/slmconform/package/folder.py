@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal
 
 from slmconform.package import strict_json
 from slmconform.package.problem import PackageProblem, shown
+from slmconform.standard.files import MANIFEST
 
 Kind = Literal["file", "directory", "special", "stray-link", "broken-link"]
 
@@ -23,7 +24,6 @@ Kind = Literal["file", "directory", "special", "stray-link", "broken-link"]
 LEFT_OUT_FOLDERS = frozenset({".git", ".hg", ".svn", ".jj", "__pycache__"})
 LEFT_OUT_FILES = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".hgignore"})
 EVIDENCE_FOLDER = "conformance/"
-MANIFEST_FILE = "slm.toml"
 MAX_ENTRIES = 100_000
 CHUNK = 2**19  # bytes; stays in the cache between reading and hashing
 
@@ -65,7 +65,7 @@ class Folder:
         return [
             path
             for path in self._files
-            if path != MANIFEST_FILE
+            if path != MANIFEST
             and not path.startswith(EVIDENCE_FOLDER)
             and not path.lower().endswith((".md", ".safetensors"))
             and path.rpartition("/")[2] not in LEFT_OUT_FILES

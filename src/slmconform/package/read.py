@@ -9,8 +9,7 @@ from slmconform.engine.registry import NotExamined
 from slmconform.package.folder import Folder, scan
 from slmconform.package.problem import PackageProblem
 from slmconform.package.weights import INDEX, Weights
-from slmconform.standard.evidence import EVIDENCE, Evidence
-from slmconform.standard.manifest import MANIFEST, Manifest
+from slmconform.standard.files import EVIDENCE, MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     from slmconform.package.licence import LicenceFiles
     from slmconform.package.tokenizer import TokenizerFiles
+    from slmconform.standard.evidence import Evidence
+    from slmconform.standard.manifest import Manifest
 
 CONFIG = "config.json"
 
@@ -69,7 +70,7 @@ class Package:
     @property
     def manifest(self) -> Manifest | None:
         """The manifest; None where there is none or it is not valid."""
-        return self._manifest if isinstance(self._manifest, Manifest) else None
+        return None if isinstance(self._manifest, PackageProblem) else self._manifest
 
     @property
     def manifest_problem(self) -> PackageProblem | None:
@@ -79,7 +80,7 @@ class Package:
     @property
     def evidence(self) -> Evidence | None:
         """The evidence; None where there is none or it is not valid."""
-        return self._evidence if isinstance(self._evidence, Evidence) else None
+        return None if isinstance(self._evidence, PackageProblem) else self._evidence
 
     @property
     def evidence_problem(self) -> PackageProblem | None:

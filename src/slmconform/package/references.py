@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from slmconform.package.weights import INDEX
-from slmconform.standard.manifest import MANIFEST, Manifest
+from slmconform.standard.files import MANIFEST
+from slmconform.standard.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,9 @@ import hashlib
 import json
 import posixpath
 import re
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
@@ -179,21 +181,20 @@ class Weights:
         """The bytes of all tensors."""
         return sum(entry.end - entry.begin for entry in self.tensors.values())
 
+    def begin(self) -> None:
+        """Start to read the files in threads; `scan` waits for them."""
+        _ = self._reading
+
     def scan(self) -> dict[str, Scanned]:
-        """Digest and bad values of every tensor, from one pass over the files (memoised)."""
-        return self._scanned
+        """Digest and bad values of every tensor, from one pass over the files (memoised).
+
+        Raises `PackageProblem` where a file changes while it is read.
+        """
+        return self._reading.seen()
 
     @cached_property
-    def _scanned(self) -> dict[str, Scanned]:
-        largest_first = sorted(
-            self.tensors.values(), key=lambda e: (e.begin - e.end, e.file, e.begin)
-        )
-        with ThreadPoolExecutor(THREADS) as pool:
-            return dict(pool.map(self._scan_one, largest_first))
-
-    def _scan_one(self, entry: TensorEntry) -> tuple[str, Scanned]:
-        with self.folder.open(entry.file) as file:
-            return entry.name, scan_tensor(file, entry)
+    def _reading(self) -> Reading:
+        return Reading(self.folder, self.tensors.values())
 
     @cached_property
     def digest(self) -> str:
@@ -206,6 +207,42 @@ class Weights:
             for name, seen in self.scan().items()
         )
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+class Reading:
+    """Tensors being read by threads, the largest first; hashing leaves the interpreter free.
+
+    The threads are daemons: a run that ends early does not wait for files that nobody asks for.
+    """
+
+    def __init__(self, folder: Folder, tensors: Iterable[TensorEntry]) -> None:
+        self._folder = folder
+        self._left = deque(sorted(tensors, key=lambda e: (e.begin - e.end, e.file, e.begin)))
+        self._seen: dict[str, Scanned] = {}
+        self._error: Exception | None = None
+        self._threads = [threading.Thread(target=self._read, daemon=True) for _ in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    def seen(self) -> dict[str, Scanned]:
+        """Wait for the threads; raises what stopped them."""
+        for thread in self._threads:
+            thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._seen
+
+    def _read(self) -> None:
+        try:
+            while self._left:
+                entry = self._left.popleft()
+                with self._folder.open(entry.file) as file:
+                    self._seen[entry.name] = scan_tensor(file, entry)
+        except IndexError:  # the other thread took the last one
+            return
+        except Exception as error:  # for `seen` to raise, whatever it is
+            self._error = error
+            self._left.clear()
 
 
 def scan_tensor(file: BinaryIO, entry: TensorEntry) -> Scanned:

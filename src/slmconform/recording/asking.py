@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from slmconform.engine.state import Watch
+from slmconform.engine.options import Watch
 from slmconform.isolation.client import ForkServer, Job
 from slmconform.isolation.ending import Kind
 

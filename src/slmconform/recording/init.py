@@ -14,15 +14,16 @@ from packaging.version import Version
 from pydantic import ValidationError
 
 from slmconform.engine.command import command
-from slmconform.engine.state import CouldNotRun, Watch
+from slmconform.engine.options import CouldNotRun, Watch
 from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.licence import InvalidLicence, inferred_licence, licence_text, parse
 from slmconform.package.read import Package
 from slmconform.recording.asking import NoAnswer, ask
-from slmconform.report.text import printable
+from slmconform.report.streams import printable
 from slmconform.report.writing import require_writable, write_whole
 from slmconform.standard.catalogue import SPEC_VERSION
-from slmconform.standard.manifest import MANIFEST, Manifest, ModelSection
+from slmconform.standard.files import MANIFEST
+from slmconform.standard.manifest import Manifest, ModelSection
 
 UNKNOWN_LICENCE = "LicenseRef-Undeclared"
 
@@ -126,10 +127,15 @@ def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dic
     others = sorted(stored - {loader["dtype"]})
     if others:
         loader["other_dtypes"] = others
+    if package.sources:
+        loader["code"] = package.sources
+    task = seen["task"]
+    if task == "sentence-embedding" and "pooling" not in loader:
+        task = "tensor"  # hidden states that nothing makes a sentence embedding of
     return {
         "spec": SPEC_VERSION,
         "profile": "reproducible",
-        "model": {**model, "task": seen["task"], "parameters": package.weights.parameters},
+        "model": {**model, "task": task, "parameters": package.weights.parameters},
         "loader": loader,
         "dependencies": {
             "python": ">=3.11",

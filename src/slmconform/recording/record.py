@@ -11,21 +11,13 @@ from typing import Any
 from slmconform import __version__
 from slmconform.engine.examine import examine
 from slmconform.engine.model_process import UNTRUSTED_CODE
-from slmconform.engine.state import CheckOptions, CouldNotRun, Watch
+from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
 from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.read import Package
 from slmconform.recording.asking import NoAnswer, ask
 from slmconform.report.writing import Unwritable, require_writable, write_whole
-from slmconform.standard.evidence import (
-    EVIDENCE,
-    EVIDENCE_LIMIT,
-    EVIDENCE_TENSORS,
-    Evidence,
-    FileRecord,
-    ModelRecord,
-    TensorRecord,
-)
-from slmconform.standard.manifest import MANIFEST
+from slmconform.standard.evidence import Evidence, FileRecord, ModelRecord, TensorRecord
+from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, MANIFEST
 from slmconform.standard.report import Outcome, Report
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import textwrap
 
+from slmconform.engine.options import CouldNotRun
 from slmconform.engine.plan import canonical, load_checks, unknown
-from slmconform.engine.state import CouldNotRun
 from slmconform.standard.catalogue import catalogue, spec_folder
 
 SOURCES = {

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from slmconform.engine.state import Watch
-from slmconform.report.streams import tell
-from slmconform.report.text import printable
+from slmconform.engine.options import Watch
+from slmconform.report.streams import printable, tell
 from slmconform.standard.catalogue import catalogue
 
 

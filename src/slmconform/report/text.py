@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from slmconform.engine.command import command
 from slmconform.engine.summary import LEFT_OUT
+from slmconform.report.streams import printable
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.report import UNDECIDED, Outcome, Report, Result, Verdict
 
@@ -44,17 +45,6 @@ class View:
     verbose: bool = False
     timings: bool = False
     colour: bool = False
-
-
-def printable(text: str, limit: int = 600) -> str:
-    """A candidate's words made harmless: one line without control or format characters.
-
-    ``##[`` anywhere is a command to some CI systems, so it is escaped like ESC.
-    """
-    safe = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    ).replace("##[", "\\x23#[")
-    return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
 
 def render(report: Report, view: View) -> str:

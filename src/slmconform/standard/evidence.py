@@ -10,10 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-EVIDENCE = "conformance/evidence.json"
-EVIDENCE_TENSORS = "conformance/evidence.safetensors"
-EVIDENCE_LIMIT = 4 * 2**20  # bytes, of either file
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]

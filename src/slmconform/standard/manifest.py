@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from slmconform.standard.tasks import TASKS
 
-MANIFEST = "slm.toml"
-
 SEMANTIC_VERSION = (
     r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"

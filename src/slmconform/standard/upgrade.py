@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slmconform.standard.catalogue import SPEC_VERSION
-from slmconform.standard.manifest import MANIFEST
+from slmconform.standard.files import MANIFEST
 
 
 def upgrade(path: Path) -> str:

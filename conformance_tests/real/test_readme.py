@@ -1,0 +1,51 @@
+"""The README shows what the program prints, and what it tells a newcomer to run works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slmconform.cli import main
+from slmconform.standard.catalogue import catalogue
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The lines of a check but those that name versions."""
+    main(["check", *arguments])
+    return [line for line in capsys.readouterr().out.splitlines() if not line.startswith("on cpu")]
+
+
+def test_the_first_screen_is_real(capsys: pytest.CaptureFixture[str]):
+    shown = FENCES[0][1].splitlines()
+    assert shown[0] == "$ slmconform check reference_models/llama-assistant"
+    real = printed(capsys, str(ROOT / "reference_models" / "llama-assistant"))
+    assert [line for line in shown[1:] if not line.startswith("on cpu")] == real
+
+
+def test_the_failure_is_real(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    model = shutil.copytree(ROOT / "reference_models" / "llama-assistant", tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
+    real = printed(capsys, str(model))
+    shown = FENCES[1][1].replace("./model", str(model)).splitlines()
+    start = real.index(shown[0])
+    assert real[start : start + len(shown)] == shown
+
+
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (example,) = [text for language, text in FENCES if language == "python"]
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "conformant 0 []\n"
+
+
+def test_the_number_of_requirements_is_true():
+    assert f"There are {len(catalogue().requirements)} requirements" in README
