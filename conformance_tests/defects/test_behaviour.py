@@ -22,23 +22,27 @@ from slmconform.standard.report import Outcome
         ('"sequence", 5]', '"sequence", 6]', ("shape [1, 1, 5]", "output logits")),
         ("max = 32", "max = 64", ("IndexError", "sequence 64")),
         (
-            "[interface.axes]",
-            '[[interface.outputs]]\nname = "hidden"\ndtype = "float32"\n'
-            'axes = ["batch", "sequence", 16]\n\n[interface.axes]',
-            ("outputs logits", "an output named hidden"),
-        ),
-        (
             'name = "logits"\ndtype = "float32"',
             'name = "logits"\ndtype = "float64"',
             ("float32", "float64", "output logits"),
         ),
     ],
-    ids=["shape", "size", "name", "dtype"],
+    ids=["shape", "size", "dtype"],
 )
 def test_an_interface_that_is_not_the_declared_one(package, old, new, words):
     folder = package("tagger")
     edit(folder, "slm.toml", old, new)
     assert_fails(folder, "SLM-IFC-005", *words)
+
+
+def test_a_declared_output_that_is_not_returned(package):
+    folder = package("tagger")
+    hidden = '[[interface.outputs]]\nname = "hidden"\ndtype = "float32"\n'
+    axes = 'axes = ["batch", "sequence", 16]\n\n[interface.axes]'
+    edit(folder, "slm.toml", "[interface.axes]", hidden + axes)
+    assert_fails(folder, "SLM-MAN-005", "logits", "hidden")
+    forget(folder)
+    assert_fails(folder, "SLM-IFC-005", "outputs logits", "an output named hidden")
 
 
 def test_twin_a_narrower_interface(package):
