@@ -50,6 +50,19 @@ def test_a_sketch_sees_a_single_logit_move(logits: torch.Tensor):
     assert gap.where.startswith("logits.projections[2, 7")
 
 
+def test_a_declared_negative_infinity_hides_nothing(logits: torch.Tensor):
+    logits = logits.clone()
+    logits[..., 100:200] = float("-inf")
+    records, tensors = kept({"logits": logits})
+    assert recorded_gap({"logits": logits.clone()}, records, tensors).max_abs == 0.0
+    moved, ruled_out = logits.clone(), logits.clone()
+    moved[2, 7, 31_415] += 1e-6
+    ruled_out[2, 7, 31_415] = float("-inf")
+    for other in (moved, ruled_out):
+        gap = recorded_gap({"logits": other}, records, tensors)
+        assert gap.max_abs > gap.bound
+
+
 def test_rounding_noise_stays_below_the_bound(logits: torch.Tensor):
     records, tensors = kept({"logits": logits})
     noisy = logits * (1 + 4e-16 * torch.sign(torch.sin(logits * 1e6)))

@@ -50,12 +50,13 @@ def _stored(
         return {key: value.clone()}
     if indices is None:
         indices = torch.topk(value, record.top, dim=-1).indices
-    rows = value.unsqueeze(-2) * signs(value.shape[-1], record.projections)
+    finite = torch.where(value.isfinite(), value, 0.0)  # a declared -inf would hide the rest
+    vectors = signs(value.shape[-1], record.projections)
     return {
         f"{key}.top": value.gather(-1, indices.long()),
         f"{key}.indices": indices.to(torch.int32),
         f"{key}.logsumexp": torch.logsumexp(value, dim=-1),
-        f"{key}.projections": rows.sum(dim=-1) / value.shape[-1] ** 0.5,
+        f"{key}.projections": finite @ vectors.T / value.shape[-1] ** 0.5,
     }
 
 
