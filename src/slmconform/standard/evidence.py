@@ -18,7 +18,7 @@ Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Record(BaseModel):
     """A part of the evidence: unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class FileRecord(Record):

@@ -27,7 +27,7 @@ Role = Literal["tokens", "mask", "segments", "positions", "decoder-tokens", "val
 class Section(BaseModel):
     """A table of the manifest: unknown keys are errors, values are not coerced."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class BaseModelReference(Section):

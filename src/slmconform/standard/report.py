@@ -49,7 +49,7 @@ def json_safe(value: Any) -> Any:
 class Part(BaseModel):
     """A part of the report: closed, immutable, and always writable as JSON."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod
