@@ -32,6 +32,13 @@ def room(tmp_path):
     return tmp_path
 
 
+# A shell's background jobs inherit that Ctrl-C is ignored; a person's run does not.
+HEEDING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
 class Started:
     """A real run whose lines on standard error are followed."""
 
@@ -40,7 +47,7 @@ class Started:
         self.mark = f"SLM_TEST_MARK={os.urandom(8).hex()}"
         name, value = self.mark.split("=")
         self.process = subprocess.Popen(
-            [*PROGRAM, *map(str, arguments)],
+            [sys.executable, "-c", HEEDING, *PROGRAM[1:], *map(str, arguments)],
             env=ENVIRONMENT | {"TMPDIR": str(self.scratch), name: value},
             stdout=stdout,
             stderr=subprocess.PIPE,
