@@ -379,7 +379,7 @@ def test_no_process_is_started_that_is_not_needed(bare, declared, tmp_path, monk
     def never():
         raise AssertionError("started")
 
-    monkeypatch.setattr("slmconform.engine.judging.shared_server", never)
+    monkeypatch.setattr("slmconform.isolation.client.shared_server", never)
     monkeypatch.setattr("slmconform.engine.model_process.shared_server", never)
     packaged(bare)
     packaged(declared, only=["WGT"])

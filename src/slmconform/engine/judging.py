@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from slmconform.engine.model_process import ask_model
 from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
 from slmconform.engine.plan import load_checks, order, select
 from slmconform.engine.registry import Stage
 from slmconform.engine.run import run_checks
 from slmconform.engine.state import Run
 from slmconform.engine.summary import summary
-from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.read import Package
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.report import Report
+
+if TYPE_CHECKING:
+    from slmconform.isolation.client import ForkServer
 
 HIGHEST = "reproducible"
 
@@ -30,10 +32,15 @@ def judge(
     static = [check for check in plan if check.stage is Stage.STATIC]
     dynamic = [check for check in plan if check.stage is Stage.DYNAMIC]
     if dynamic and server is None and _may_run(run):
+        from slmconform.isolation.client import shared_server
+
         server = shared_server()  # it imports torch while the files are read here
     for one in run_checks(static, package, package, known, run.outcomes, begin=watch):
         run.add(one)
-    ask_model(run, dynamic, server)
+    if dynamic:
+        from slmconform.engine.model_process import ask_model
+
+        ask_model(run, dynamic, server)
     return summary(run, profile, {check.id for check in plan}, time.perf_counter() - start)
 
 
