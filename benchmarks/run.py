@@ -169,9 +169,8 @@ def main(arguments: Sequence[str]) -> int:
         shutil.copytree(source, model)
         if not (model / "slm.toml").exists():
             for verb in ("init", "record"):
-                subprocess.run(
-                    [*SLMCONFORM, verb, str(model), "--quiet"], env=ENVIRONMENT, check=True
-                )
+                command = [*SLMCONFORM, verb, str(model), "--quiet"]
+                subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
         print(f"{'':<34}{'measured':>12}{'floor':>12}{'ratio':>7}")
         startup()
         static(model)
