@@ -64,6 +64,9 @@ class Replay:
 def _answer(make: Callable[[], Bench], write: int) -> None:
     status = 1
     try:
+        # torch renews its thread pool on first use after a fork, and not safely where the threads
+        # of a loader come first ("Invalid thread pool!"): let it do so while there is one thread.
+        torch.set_num_threads(torch.get_num_threads())
         random.seed(271_828)
         torch.manual_seed(271_828)
         try:
