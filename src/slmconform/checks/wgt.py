@@ -10,13 +10,13 @@ from slmconform.package.formats import executable
 from slmconform.package.problem import PackageProblem, printable, several, shown
 from slmconform.package.read import CONFIG
 from slmconform.package.sharding import index_problems
+from slmconform.package.tensors import FLOAT_NAMES
 from slmconform.package.weights import INDEX, SINGLE
 
 if TYPE_CHECKING:
     from slmconform.package.read import Package
     from slmconform.package.tensors import TensorEntry
 
-DTYPE_NAMES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 SHORT_NAMES = {
     "double": "float64",
     "float": "float32",
@@ -107,14 +107,14 @@ def dtypes_are_declared(package: Package) -> str:
     """Every floating-point tensor has a declared dtype."""
     declared, source = _declared_dtypes(package)
     floating = [e for e in package.weights.tensors.values() if e.floating]
-    other = [e for e in floating if DTYPE_NAMES.get(e.dtype) not in declared]
+    other = [e for e in floating if FLOAT_NAMES.get(e.dtype) not in declared]
     if not other:
-        used = sorted({DTYPE_NAMES[e.dtype] for e in floating})
+        used = sorted({FLOAT_NAMES[e.dtype] for e in floating})
         return f"{len(floating)} tensors in {' and '.join(used) or 'no floating-point dtype'}"
     if not source:
         raise NotExamined("neither slm.toml nor config.json declares a dtype")
     first = other[0]
-    name = DTYPE_NAMES.get(first.dtype, first.dtype)
+    name = FLOAT_NAMES.get(first.dtype, first.dtype)
     raise Nonconformance(
         code="undeclared-dtype",
         where=f"{first.file}: {first.name}",

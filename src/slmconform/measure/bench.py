@@ -61,6 +61,8 @@ class Bench:
         self.timings: list[Timing] = []
         self._values: dict[Any, tuple[Any, BaseException | None]] = {}
         self._running: list[list[float]] = []
+        manifest = package.manifest
+        self._output_names = names_of(manifest.interface) if manifest else ()
 
     @property
     def replay(self) -> Replay:
@@ -136,10 +138,10 @@ class Bench:
     @measurement
     def _measured_interface(self) -> InterfaceSection:
         interface = inference.infer_interface(self.model, self.package, self.count)
-        self.model.output_names = tuple(o.name for o in interface.outputs)
+        self.model.output_names = self._output_names = names_of(interface)
         return interface
 
-    @property
+    @functools.cached_property
     def rules(self) -> TokenRules:
         """What random tokens have to respect for this model."""
         return TokenRules.of(self.model.config, self.task)
@@ -147,10 +149,7 @@ class Bench:
     @property
     def model(self) -> LoadedModel:
         """The model in its own dtype on the device."""
-        model = self._loaded(self.loader.dtype)
-        if self.package.manifest:
-            model.output_names = tuple(o.name for o in self.interface.outputs)
-        return model
+        return self._loaded(self.loader.dtype)
 
     @measurement
     def _loaded(self, dtype: str) -> LoadedModel:
@@ -163,8 +162,12 @@ class Bench:
             loader = loader.model_copy(update={"dtype": dtype})
         device = self.options.device
         if loader.kind == "transformers":
-            return transformers_loader.load(root, loader, self.task, device)
-        return torch_loader.load(self.package.root, loader, self.task, device, weights=root)
+            model = transformers_loader.load(root, loader, self.task, device)
+        else:
+            own = self.package.root
+            model = torch_loader.load(own, loader, self.task, device, weights=root)
+        model.output_names = self._output_names
+        return model
 
     @property
     def oracle(self) -> LoadedModel:
@@ -173,9 +176,7 @@ class Bench:
 
     @measurement
     def _oracle(self) -> LoadedModel:
-        twin = self.model.with_module(float64_twin(self.model.module))
-        twin.output_names = tuple(o.name for o in self.interface.outputs)
-        return twin
+        return self.model.with_module(float64_twin(self.model.module))
 
     def count(self, passes: int = 1) -> None:
         """Note forward passes."""
@@ -230,6 +231,11 @@ class Bench:
         from slmconform.standard.files import EVIDENCE_TENSORS
 
         return load_file(self.package.root / EVIDENCE_TENSORS)
+
+
+def names_of(interface: InterfaceSection) -> tuple[str, ...]:
+    """The names of the declared outputs."""
+    return tuple(spec.name for spec in interface.outputs)
 
 
 def double(inputs: Inputs) -> Inputs:

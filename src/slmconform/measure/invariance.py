@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.compare import Difference, difference
 from slmconform.measure.forward import float64
 from slmconform.model import probes
+from slmconform.model.device import threads
 from slmconform.model.loaded import LoadedModel, Outputs
 from slmconform.model.probes import Inputs
 
@@ -222,7 +222,7 @@ def cache_gap(bench: Bench) -> Difference:
         raise NotApplicable("the interface allows only one token a row")
     stop = min(width, start + CACHED_STEPS)
     got = bench.in_float64(lambda oracle: _decode(bench, oracle, spec.name, start, stop))
-    bench.count(CACHED_STEPS)
+    bench.count(stop - start)
     return difference({"logits": got}, {"logits": want[:, start:stop]})
 
 
@@ -249,24 +249,25 @@ def _decode(bench: Bench, oracle: LoadedModel, name: str, start: int, stop: int)
 @measurement
 def attention_gap(bench: Bench) -> Difference:
     """The other implementation of attention against the one in use."""
-    want, module = float64(bench), bench.oracle.module
-    current = getattr(getattr(module, "config", None), "_attn_implementation", None)
-    other = OTHER_ATTENTION.get(str(current))
-    switch: Callable[[str], None] | None = getattr(module, "set_attn_implementation", None)
-    if other is None or switch is None:
+    want, oracle = float64(bench), bench.oracle
+    module, other = oracle.module, other_attention(oracle)
+    if other is None or not hasattr(module, "set_attn_implementation"):
         raise NotApplicable("the architecture offers no choice of attention implementation")
     if not getattr(module, "_supports_sdpa", False):
         raise NotApplicable("the architecture has no scaled-dot-product implementation")
     try:
-        switch(other)
-        if getattr(module.config, "_attn_implementation", None) != other:
-            raise NotApplicable(f"the architecture does not switch to {other}")
-        got = bench.float64(bench.inputs("typical"))
+        with oracle.attention(other):
+            if oracle.config._attn_implementation != other:
+                raise NotApplicable(f"the architecture does not switch to {other}")
+            got = bench.float64(bench.inputs("typical"))
     except (ValueError, ImportError) as error:
         raise NotApplicable(f"the architecture has no {other} attention: {error}") from error
-    finally:
-        switch(str(current))
     return difference(got, want)
+
+
+def other_attention(model: LoadedModel) -> str | None:
+    """The implementation that could take the place of the one in use."""
+    return OTHER_ATTENTION.get(str(getattr(model.config, "_attn_implementation", None)))
 
 
 @measurement
@@ -275,12 +276,9 @@ def threads_gap(bench: Bench) -> Difference:
     if bench.options.device.type != "cpu":
         raise NotApplicable("threads matter on the cpu only")
     row = probes.rows(bench.inputs("typical"), slice(0, 1))
-    want, before = alone(bench, 0, 0), torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    want = alone(bench, 0, 0)
+    with threads(2):
         if torch.get_num_threads() != 2:
             raise Inconclusive("torch does not allow a second thread here")
         got = bench.float64(row)
-    finally:
-        torch.set_num_threads(before)
     return difference(got, want)

@@ -11,8 +11,9 @@ from torch import Tensor
 from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.compare import Difference, difference, mixed
 from slmconform.measure.forward import float64, native
-from slmconform.measure.invariance import OTHER_ATTENTION, batch_of
+from slmconform.measure.invariance import batch_of, other_attention
 from slmconform.model import probes
+from slmconform.model.device import threads
 from slmconform.model.loaded import LoadedModel, Outputs
 from slmconform.standard.evidence import OutputRecord
 
@@ -123,9 +124,7 @@ def model_in(bench: Bench, dtype: str) -> LoadedModel:
     """The model in a dtype: the native one where that is its own, else loaded for one use."""
     if dtype == bench.loader.dtype:
         return bench.model
-    model = bench.load(bench.package.root, dtype)
-    model.output_names = bench.model.output_names
-    return model
+    return bench.load(bench.package.root, dtype)
 
 
 @measurement
@@ -161,18 +160,13 @@ def legitimate(bench: Bench, dtype: str) -> dict[str, Outputs]:
         bench.count(len(parts))
         names = parts[0].keys()
         ways[f"{size} a batch"] = {n: torch.cat([part[n] for part in parts]) for n in names}
-    used = getattr(model.config, "_attn_implementation", None)
-    other = OTHER_ATTENTION.get(str(used))
+    other = other_attention(model)
     if other and getattr(model.module, "_supports_sdpa", False):
-        switch = model.module.set_attn_implementation
-        switch(other)  # type: ignore[operator]
-        ways[f"{other} attention"] = model.forward(inputs)
-        switch(used)  # type: ignore[operator]
+        with model.attention(other):
+            ways[f"{other} attention"] = model.forward(inputs)
         bench.count()
     if bench.options.device.type == "cpu":
-        before = torch.get_num_threads()
-        torch.set_num_threads(2)
-        ways["two threads"] = model.forward(inputs)
-        torch.set_num_threads(before)
+        with threads(2):
+            ways["two threads"] = model.forward(inputs)
         bench.count()
     return ways

@@ -96,6 +96,17 @@ def reference_flags(device: torch.device, *, threads: int = 1) -> Iterator[dict[
         yield state
 
 
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with another number of threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def environment(device: torch.device) -> dict[str, JSON]:
     """Versions, platform and device of a measurement, as they are written into evidence."""
     found: dict[str, JSON] = {

@@ -17,6 +17,7 @@ from slmconform.model.architecture import bidirectional, task_and_class
 from slmconform.model.loaded import CandidateError, LoadedModel, Outputs
 from slmconform.model.probes import TokenRules, text_config
 from slmconform.package.read import Package
+from slmconform.package.tensors import FLOAT_NAMES
 from slmconform.standard.manifest import (
     AxisRange,
     Capabilities,
@@ -42,7 +43,6 @@ POOLING = {
     "pooling_mode_lasttoken": "last",
     "pooling_mode_max_tokens": "max",
 }
-SAFETENSORS_DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def infer_loader(package: Package) -> tuple[str, LoaderSection]:
@@ -67,22 +67,19 @@ def infer_loader(package: Package) -> tuple[str, LoaderSection]:
 
 def _dtype(package: Package, config: Mapping[str, Any]) -> str:
     declared = config.get("dtype", config.get("torch_dtype"))
-    if declared in SAFETENSORS_DTYPES.values():
+    if declared in FLOAT_NAMES.values():
         return str(declared)
     shares: dict[str, int] = {}
     for entry in package.weights.tensors.values():
-        if entry.dtype in SAFETENSORS_DTYPES:
+        if entry.dtype in FLOAT_NAMES:
             shares[entry.dtype] = shares.get(entry.dtype, 0) + entry.end - entry.begin
-    return SAFETENSORS_DTYPES[max(shares, key=lambda k: shares[k])] if shares else "float32"
+    return FLOAT_NAMES[max(shares, key=lambda k: shares[k])] if shares else "float32"
 
 
 def _pooling(package: Package) -> tuple[str | None, bool]:
     """Pooling mode and normalisation as sentence-transformers' folders declare them."""
-    pooling = None
-    if "1_Pooling/config.json" in package.folder.entries:
-        modes = package.json("1_Pooling/config.json")
-        if isinstance(modes, dict):
-            pooling = next((how for key, how in POOLING.items() if modes.get(key)), None)
+    modes = package.table("1_Pooling/config.json") or {}
+    pooling = next((how for key, how in POOLING.items() if modes.get(key)), None)
     normalize = False
     if "modules.json" in package.folder.entries:
         modules = package.json("modules.json")
@@ -207,10 +204,8 @@ def _longest(module: nn.Module, package: Package) -> int:
     nested = config.get("text_config")
     for source in (config, nested if isinstance(nested, dict) else {}):
         limits += [v for k in LENGTH_KEYS if isinstance(v := source.get(k), int) and v > 0]
-    if "tokenizer_config.json" in package.folder.entries:
-        tokenizer = package.json("tokenizer_config.json")
-        declared = tokenizer.get("model_max_length") if isinstance(tokenizer, dict) else None
-        limits += [int(declared)] if isinstance(declared, int) and declared > 0 else []
+    declared = (package.table("tokenizer_config.json") or {}).get("model_max_length")
+    limits += [declared] if isinstance(declared, int) and declared > 0 else []
     for name, part in module.named_modules():
         if isinstance(part, nn.Embedding) and name.endswith("position_embeddings"):
             offset = 0 if part.padding_idx is None else part.padding_idx + 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -126,6 +127,17 @@ class LoadedModel:
             for name, value in zip(names, values, strict=False)
             if isinstance(value, Tensor)
         }
+
+    @contextmanager
+    def attention(self, implementation: str) -> Iterator[None]:
+        """Use another implementation of attention for a while; raises what the library raises."""
+        before = self.config._attn_implementation
+        switch = self.module.set_attn_implementation
+        try:
+            switch(implementation)  # type: ignore[operator]
+            yield
+        finally:
+            switch(before)  # type: ignore[operator]
 
     def save(self, folder: Path) -> None:
         """Write weights and configuration as the library itself does."""

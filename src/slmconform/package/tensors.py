@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeGuard
+from typing import BinaryIO, NoReturn, TypeGuard
 
 from slmconform.package import strict_json
 from slmconform.package.problem import PackageProblem, shown
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HEADER_LIMIT = 16 * 2**20  # bytes
 RANK_LIMIT = 8
 NAME_LIMIT = 1000  # characters
 DIMENSION_LIMIT = 2**40
 
+# What the floating-point dtypes that a manifest can declare are called in a safetensors header.
+FLOAT_NAMES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 BITS: dict[str, int] = {
     "BOOL": 8,
     "F4": 4,
@@ -79,12 +78,6 @@ class Header:
     tensors: dict[str, TensorEntry]
     metadata: dict[str, str]
     remarks: tuple[str, ...]
-
-
-def read_header(path: Path, where: str) -> dict[str, TensorEntry]:
-    """The tensors of one safetensors file by name; raises `PackageProblem`."""
-    with path.open("rb", buffering=0) as file:
-        return parse(file, where).tensors
 
 
 def parse(file: BinaryIO, where: str) -> Header:

@@ -18,6 +18,7 @@ from slmconform.engine.options import CouldNotRun, Watch
 from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.licence import InvalidLicence, inferred_licence, licence_text, parse
 from slmconform.package.read import Package
+from slmconform.package.tensors import FLOAT_NAMES
 from slmconform.recording.asking import NoAnswer, ask
 from slmconform.report.streams import printable
 from slmconform.report.writing import require_writable, write_whole
@@ -121,7 +122,7 @@ def _infer(
 
 def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     weights = package.weights.tensors.values()
-    stored = {name for e in weights if (name := FLOATS.get(e.dtype))}
+    stored = {name for e in weights if (name := FLOAT_NAMES.get(e.dtype))}
     loader = _without_defaults(seen["loader"])
     loader.setdefault("dtype", seen["loader"]["dtype"])
     others = sorted(stored - {loader["dtype"]})
@@ -148,9 +149,6 @@ def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dic
             "capabilities": seen["interface"]["capabilities"],
         },
     }
-
-
-FLOATS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 def _without_defaults(row: dict[str, Any]) -> dict[str, Any]:

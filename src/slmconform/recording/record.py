@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmconform import __version__
-from slmconform.engine.examine import examine
+from slmconform.engine.judging import judge
 from slmconform.engine.model_process import UNTRUSTED_CODE
 from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
 from slmconform.isolation.client import ForkServer, shared_server
@@ -19,6 +20,8 @@ from slmconform.report.writing import Unwritable, require_writable, write_whole
 from slmconform.standard.evidence import Evidence, FileRecord, ModelRecord, TensorRecord
 from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, MANIFEST
 from slmconform.standard.report import Outcome, Report
+
+IGNORED = ("evidence",)  # what is there is about to be replaced
 
 
 class RecordingRefused(Exception):
@@ -52,7 +55,7 @@ def record(
     `UnreadablePackage`.
     """
     options = options or RecordOptions()
-    package = Package(path)
+    package = Package(path, ignore=IGNORED)
     _require_recordable(package, options)
     server = server or shared_server()
     _require_sound(package, options, watch, server)
@@ -95,9 +98,10 @@ def _require_sound(
         device=options.device,
         trust_code=options.trust_code,
         timeout=options.timeout,
-        ignore=("evidence",),
+        ignore=IGNORED,
     )
-    report = examine(package.root, chosen, watch=watch, server=server)
+    # The same package, not its path: its weights are hashed once for the check and the evidence.
+    report = judge(package, chosen, watch, server, time.perf_counter())
     if report.failures:
         ids = ", ".join(r.id for r in report.failures)
         raise RecordingRefused(f"the package does not hold: {ids}", 1, report)
@@ -116,7 +120,7 @@ def _measure(
             package.root,
             str(scratch),
             device=options.device,
-            ignore=("evidence",),
+            ignore=IGNORED,
             timeout=options.timeout,
             watch=watch,
         )
@@ -140,7 +144,7 @@ def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidenc
         devices={name: device},
         **seen,
     )
-    earlier = package.evidence
+    earlier = Package(package.root).evidence
     same = earlier is not None and all(
         getattr(earlier, key) == getattr(found, key)
         for key in ("weights_digest", "configuration", "inputs", "evidence_tensors")
