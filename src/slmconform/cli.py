@@ -179,6 +179,12 @@ def _record_parser(verbs: Verbs) -> None:
     parser = verbs.add_parser("record", help="write the evidence of a package")
     _model_options(parser)
     _trust_option(parser)
+    parser.add_argument(
+        "--time-budget",
+        type=_seconds,
+        metavar="S",
+        help="train fewer steps than the recipe's, but at least ten, to stay within S seconds",
+    )
     parser.set_defaults(verb=_record)
 
 
@@ -241,7 +247,10 @@ def _record(chosen: argparse.Namespace) -> int:
     from slmconform.report.text import View, render
 
     options = RecordOptions(
-        device=chosen.device, trust_code=chosen.trust_code, timeout=chosen.timeout
+        device=chosen.device,
+        trust_code=chosen.trust_code,
+        timeout=chosen.timeout,
+        time_budget=chosen.time_budget,
     )
     try:
         with progress(quiet=chosen.quiet) as watch:

@@ -16,7 +16,7 @@ from slmconform.engine.registry import (
 if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
     from slmconform.measure.reference import Error
-    from slmconform.standard.evidence import ErrorRecord
+    from slmconform.standard.evidence import DeviceRecord, ErrorRecord
 
 SAME_MODEL = ("SLM-MAN-005", "SLM-WGT-006", "SLM-IFC-004", "SLM-DET-003", "SLM-DET-001")
 SAME_FUNCTION = ("SLM-DET-002", "SLM-INV-002", "SLM-INV-006", "SLM-INV-007")
@@ -101,6 +101,11 @@ def allowance(dtype: str, recorded: float, scale: float) -> float:
 
 
 def _recorded(bench: Bench, dtype: str) -> dict[str, ErrorRecord]:
+    return {row.output: row for row in recorded_device(bench).errors if row.dtype == dtype}
+
+
+def recorded_device(bench: Bench) -> DeviceRecord:
+    """What was recorded on this class of device; no reference where nothing was."""
     from slmconform.model.device import device_class
 
     here = device_class(bench.options.device)
@@ -112,7 +117,7 @@ def _recorded(bench: Bench, dtype: str) -> dict[str, ErrorRecord]:
             f"nothing is recorded for {here} (recorded: {classes}); "
             "`slmconform record --device ...` adds this device"
         )
-    return {row.output: row for row in device.errors if row.dtype == dtype}
+    return device
 
 
 @check("SLM-REF-004", stage=Stage.DYNAMIC, needs=("SLM-REF-002", "SLM-REF-003"))

@@ -18,7 +18,7 @@ from slmconform.standard.report import Report
 if TYPE_CHECKING:
     from slmconform.isolation.client import ForkServer
 
-HIGHEST = "reproducible"
+HIGHEST = "trainable"  # what a folder without a manifest can be asked
 
 
 def judge(
@@ -45,7 +45,7 @@ def judge(
 
 
 def _profile(run: Run) -> str:
-    """The profile to judge by: asked, declared, or the highest there is."""
+    """The profile to judge by: asked, declared, or the highest that needs neither."""
     manifest, known = run.package.manifest, run.catalogue.profiles
     profile = run.options.profile or (manifest.profile if manifest else HIGHEST)
     if profile not in known:

@@ -36,8 +36,10 @@ class Run:
 
     @property
     def own_code(self) -> str:
-        """The entry point of the package's own code; empty where it brings none."""
+        """An entry point of the package's own code; empty where it brings none."""
         manifest = self.package.manifest
-        if manifest is None or manifest.loader.kind != "torch":
+        if manifest is None:
             return ""
-        return manifest.loader.entry or "the package"
+        if manifest.loader.kind == "torch":
+            return manifest.loader.entry or "the package"
+        return (manifest.training.entry if manifest.training else None) or ""

@@ -66,7 +66,13 @@ def signs(length: int, count: int) -> Tensor:
 
     Signs are a bit of a hash of the index: the same everywhere, and nothing to store.
     """
-    index = torch.arange(1, length * count + 1, dtype=torch.int64).reshape(count, length)
+    return torch.stack([sign_row(length, which, 0, length) for which in range(count)])
+
+
+def sign_row(length: int, which: int, start: int, count: int) -> Tensor:
+    """``count`` entries from ``start`` on of one of the vectors of a length."""
+    first = which * length + start + 1
+    index = torch.arange(first, first + count, dtype=torch.int64)
     return 1.0 - 2.0 * ((mixed(index) >> 33) & 1).double()
 
 

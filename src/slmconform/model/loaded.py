@@ -79,26 +79,30 @@ class LoadedModel:
         """The same face over another module, such as the float64 twin."""
         return replace(self, module=module)
 
-    def call(self, inputs: Mapping[str, Any]) -> Any:
-        """One forward pass without gradients; what the module returned, untouched."""
+    def call(self, inputs: Mapping[str, Any], *, gradients: bool = False) -> Any:
+        """One forward pass; what the module returned, untouched."""
         placed = {
             name: value.to(self.device) if isinstance(value, Tensor) else value
             for name, value in inputs.items()
         }
         try:
-            with torch.no_grad():
+            with torch.set_grad_enabled(gradients):
                 return self.module(**placed)
         except Exception as error:
             raise CandidateError("forward", error) from error
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
+    def forward(self, inputs: Mapping[str, Tensor], *, gradients: bool = False) -> Outputs:
         """One forward pass without cache: the outputs by name, on the device."""
-        extra: dict[str, Any] = {}
-        if self.loader.kind == "transformers":
-            wanted = {"use_cache": False, "return_dict": True}
-            extra = {name: value for name, value in wanted.items() if name in self.accepts}
-        returned = self.call({**inputs, **extra})
+        returned = self.call({**inputs, **self.plain}, gradients=gradients)
         return self.outputs(returned, inputs)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The arguments that ask a transformers model for named outputs and no cache."""
+        if self.loader.kind != "transformers":
+            return {}
+        wanted = {"use_cache": False, "return_dict": True}
+        return {name: value for name, value in wanted.items() if name in self.accepts}
 
     def outputs(self, returned: Any, inputs: Mapping[str, Tensor]) -> Outputs:
         """The tensors of a return value by name, with the sentence embedding where asked."""

@@ -178,6 +178,11 @@ def rows(inputs: Inputs, index: slice | list[int]) -> Inputs:
     return {name: value[index] for name, value in inputs.items()}
 
 
+def at(inputs: Inputs, index: int) -> Inputs:
+    """One entry of every input along its first axis, which is dropped."""
+    return {name: value[index] for name, value in inputs.items()}
+
+
 def sequence_axis(interface: InterfaceSection, name: str) -> int | None:
     """The position of the sequence axis of an input or output, None where it has none."""
     for spec in (*interface.inputs, *interface.outputs):

@@ -37,7 +37,7 @@ def load(
     from safetensors.torch import load_file
 
     try:
-        module = _entry(root, loader.entry or "")(_config(root))
+        module = entry_function(root, loader.entry or "")(_config(root))
         if not isinstance(module, nn.Module):
             raise TypeError(f"{loader.entry} returned {type(module).__name__}, not nn.Module")
         module.to(DTYPES[loader.dtype])
@@ -79,7 +79,8 @@ def _config(root: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
-def _entry(root: Path, entry: str) -> Callable[[dict[str, Any]], object]:
+def entry_function(root: Path, entry: str) -> Callable[..., Any]:
+    """The function ``file.py:name`` of the package; its file may import its neighbours."""
     file, _, function = entry.partition(":")
     path = (root / file).resolve()
     name = f"slm_candidate_{path.stem}"

@@ -72,12 +72,91 @@ class ErrorRecord(Record):
     configurations: list[str]
 
 
+class SummaryRecord(Record):
+    """A float64 gradient, or change W_T - W_0, of one parameter.
+
+    ``norm`` is its Frobenius norm, ``projections`` are inner products with vectors of +-1,
+    divided by the square root of its size.
+    """
+
+    name: str
+    norm: Measure
+    projections: list[float]
+
+
+class TrainingRecord(Record):
+    """The reference training: loss and gradients of the first batch, and the float64 run.
+
+    Batches stand in ``batch.<input>`` and ``labels.<name>``, (steps, rows, ...). ``steps`` may be
+    fewer than the recipe's where a time budget asked for it. ``losses`` are one a step, before it.
+    """
+
+    recipe: dict[str, Any]
+    inputs: list[str]
+    labels: list[str]
+    steps: Annotated[int, Field(ge=10)]
+    losses: list[float]
+    gradients: list[SummaryRecord]
+    changes: list[SummaryRecord]
+
+
+class DeviceTrainingRecord(Record):
+    """The run in the shipped dtype on one class of device.
+
+    ``losses`` are compared up to where ``envelope`` exceeds 1e-4: the largest relative deviation
+    of the loss over ``configurations``, one value a step. ``gradients`` and ``changes`` map
+    parameter names to the largest relative distance from float64 over the configurations.
+    """
+
+    dtype: str
+    losses: list[float]
+    envelope: list[Measure]
+    gradients: dict[str, Measure]
+    changes: dict[str, Measure]
+    configurations: list[str]
+
+
 class DeviceRecord(Record):
     """What was measured on one class of device, and under which flags and versions."""
 
     environment: dict[str, Any]
     flags: dict[str, Any]
     errors: list[ErrorRecord]
+    training: DeviceTrainingRecord | None = None
+
+
+class EvaluationRecord(Record):
+    """One metric as it was recomputed when recording.
+
+    ``low`` and ``high`` are the 95 % bootstrap interval over ``rows`` examples, ``baseline`` the
+    score of the trivial answer (None where there is none), ``report`` the score of each class.
+    """
+
+    metric: str
+    k: int | None = None
+    data: str
+    sha256: Sha256
+    rows: Count
+    value: float
+    low: float
+    high: float
+    baseline: float | None = None
+    report: dict[str, dict[str, float]] = {}
+    libraries: dict[str, str]
+
+
+class VariantRecord(Record):
+    """One variant against its base on the probe inputs, when recording; ``size`` in bytes."""
+
+    name: str
+    kind: str
+    sha256: Sha256 | None = None
+    size: Count | None = None
+    base_size: Count
+    kl: float | None = None
+    top1: float | None = None
+    cosine: float | None = None
+    libraries: dict[str, str]
 
 
 class TokenizerRecord(Record):
@@ -122,3 +201,6 @@ class Evidence(Record):
     greedy: list[GreedyRecord] = []
     tokenizer: TokenizerRecord | None = None
     chat: ChatRecord | None = None
+    training: TrainingRecord | None = None
+    evaluations: list[EvaluationRecord] = []
+    variants: list[VariantRecord] = []

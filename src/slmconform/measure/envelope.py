@@ -1,0 +1,204 @@
+"""What legitimate variation does to gradients and to a training run, measured when recording."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from slmconform.engine.registry import Inconclusive
+from slmconform.measure.batches import Batch, first_batch
+from slmconform.measure.bench import Bench, measurement
+from slmconform.measure.gradient import Gradients, float64_gradients, take
+from slmconform.measure.invariance import other_attention
+from slmconform.measure.own_loss import objective
+from slmconform.measure.trajectory import (
+    PASSES,
+    Run,
+    device_run,
+    finished,
+    float64_run,
+    fresh,
+    recipe_of,
+    trainer,
+)
+from slmconform.model.device import threads
+from slmconform.model.loaded import LoadedModel
+
+CHAOS = 1e-4  # relative deviation of the loss beyond which nothing can be told in float32
+LEAST = 10  # comparable steps
+FLOOR = 4e-7  # a few units of rounding of a float32 loss
+RUNS = 6  # ways of training on the device, the plain one included
+
+
+@dataclass(frozen=True)
+class Way:
+    """One legitimate way to run the same thing."""
+
+    name: str
+    setting: Callable[[LoadedModel], AbstractContextManager[None]] = lambda _: nullcontext()
+    arrange: Callable[[Batch], Batch] = lambda examples: examples
+    split: int = 1
+    prepare: Callable[[LoadedModel], None] = lambda _: None
+
+
+def ways(bench: Bench, examples: Batch) -> Iterator[Way]:
+    """Every way that applies to this model on this device, besides the plain one."""
+    other = other_attention(bench.model)
+    if other and getattr(bench.model.module, "_supports_sdpa", False):
+        yield Way(f"{other} attention", setting=lambda model: model.attention(other))
+    if bench.options.device.type == "cpu":
+        yield Way("two threads", setting=lambda _: threads(2))
+    if examples.size > 1:
+        yield Way("rows reversed", arrange=reverse)
+        if "pairs" not in examples.labels:
+            yield Way("smaller micro-batches", split=2)
+
+
+def reverse(examples: Batch) -> Batch:
+    """The rows in reverse order; text pairs stay together."""
+    pairs = examples.labels.get("pairs")
+    count = examples.size if pairs is None else len(pairs)
+    return examples.take(list(range(count))[::-1])
+
+
+def nudged(model: LoadedModel) -> None:
+    """Move every weight by about one unit of rounding, up or down."""
+    generator = torch.Generator().manual_seed(31)
+    with torch.no_grad():
+        for parameter in model.module.parameters():
+            if parameter.is_floating_point():
+                signs = torch.randint(0, 2, parameter.shape, generator=generator) * 2 - 1
+                eps = torch.finfo(parameter.dtype).eps
+                parameter.mul_(1 + eps * signs.to(parameter.device, parameter.dtype))
+
+
+@measurement
+def native_gradients(bench: Bench) -> Gradients:
+    """Gradients of the first batch in the shipped dtype on the device."""
+    bench.count(PASSES)
+    return take(objective(bench), bench.model, first_batch(bench))
+
+
+def distances(got: Gradients, want: Gradients) -> dict[str, float]:
+    """Frobenius distance of each gradient from float64, over the global norm."""
+    scale = want.norm or 1.0
+    found = {}
+    for name, exact in want.of.items():
+        other = got.of.get(name)
+        if exact is None or other is None:
+            found[name] = 0.0 if exact is None and other is None else float("inf")
+        else:
+            found[name] = float((other.double() - exact).norm()) / scale
+    return found
+
+
+def gradient_errors(bench: Bench) -> tuple[dict[str, float], list[str]]:
+    """The largest distance of each gradient over all legitimate ways, and the ways."""
+    want, examples, names = float64_gradients(bench), first_batch(bench), ["as loaded"]
+    worst = distances(native_gradients(bench), want)
+    for way in ways(bench, examples):
+        if way.split > 1:
+            continue  # another sum of the same terms: rows reversed shows as much
+        bench.count(PASSES)
+        with way.setting(bench.model):
+            seen = distances(take(objective(bench), bench.model, way.arrange(examples)), want)
+        worst = {name: max(value, seen[name]) for name, value in worst.items()}
+        names.append(way.name)
+    return worst, names
+
+
+def change_distances(got: Run, want: Run) -> dict[str, float]:
+    """Distance of each parameter's change from the float64 one, over the whole change's norm."""
+    scale = want.norm or 1.0
+    return {
+        name: float((value.double() - want.changes[name]).norm()) / scale
+        for name, value in got.changes.items()
+    }
+
+
+def deviations(got: list[float], want: list[float]) -> list[float]:
+    """Relative deviation of each loss from its float64 value."""
+    return [
+        abs(one - exact) / max(abs(exact), 1e-300) for one, exact in zip(got, want, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """How far legitimate runs are from float64: by step (never falling), and by parameter."""
+
+    losses: list[float]
+    changes: dict[str, float]
+    ways: list[str]
+
+    @property
+    def comparable(self) -> int:
+        """Steps before rounding has grown beyond what can be compared."""
+        return next((s for s, e in enumerate(self.losses) if e > CHAOS), len(self.losses))
+
+
+def envelope(bench: Bench, steps: int) -> Envelope:
+    """Train once in every legitimate way and keep the largest distances from float64."""
+    exact, plain = float64_run(bench, steps), device_run(bench, steps)
+    runs = {"as loaded": plain}
+    nudge = Way("weights moved by one unit of rounding", prepare=nudged)
+    for way in (nudge, *ways(bench, first_batch(bench))):
+        model = fresh(bench)
+        way.prepare(model)
+        with way.setting(model):
+            one = trainer(bench, model, split=way.split, arrange=way.arrange)
+            runs[way.name] = finished(bench, one, steps)
+    by_step = [deviations(run.losses, exact.losses) for run in runs.values()]
+    losses, worst = [], 0.0
+    for values in zip(*by_step, strict=True):
+        worst = max(worst, *values)
+        losses.append(worst)
+    changes: dict[str, float] = {}
+    for run in runs.values():
+        for name, value in change_distances(run, exact).items():
+            changes[name] = max(changes.get(name, 0.0), value)
+    return Envelope(losses, changes, list(runs))
+
+
+def affordable(bench: Bench, budget: float | None) -> int:
+    """The steps of the recipe, or as many as fit into ``budget`` seconds, but at least ten.
+
+    Judged by one step in float64 and one on the device; `RUNS` runs are made on the device.
+    """
+    wanted = recipe_of(bench).steps
+    if budget is None:
+        return wanted
+    start = time.perf_counter()
+    float64_gradients(bench)
+    middle = time.perf_counter()
+    native_gradients(bench)
+    end = time.perf_counter()
+    each = (middle - start) + RUNS * (end - middle)
+    return max(LEAST, min(wanted, int(budget / max(each, 1e-6))))
+
+
+def require_calm(found: Envelope) -> None:
+    """Refuse a recipe under which one unit of rounding grows too fast."""
+    if found.comparable < LEAST:
+        raise Inconclusive(
+            f"the recipe is chaotic: one unit of rounding grows to a relative deviation of "
+            f"{found.losses[found.comparable]:.1e} in the loss by step {found.comparable + 1}, "
+            f"where {CHAOS:g} is the most that can be compared; lower the learning rate, add "
+            "warm-up steps or set max_grad_norm"
+        )
+
+
+def tensors_of(batches: list[Batch]) -> dict[str, Tensor]:
+    """The batches as evidence keeps them: stacked, integers as int32, floats as float32."""
+    kept = {}
+    for prefix, part in (("batch", "inputs"), ("labels", "labels")):
+        for name in getattr(batches[0], part):
+            whole = torch.stack([getattr(one, part)[name] for one in batches])
+            dtype = torch.float32 if whole.is_floating_point() else torch.int32
+            kept[f"{prefix}.{name}"] = whole.to(dtype).contiguous()
+    return kept

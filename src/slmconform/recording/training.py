@@ -1,0 +1,73 @@
+"""The training part of the evidence, measured in the candidate's own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from slmconform.measure.batches import batches
+from slmconform.measure.bench import Bench
+from slmconform.measure.envelope import (
+    affordable,
+    envelope,
+    gradient_errors,
+    require_calm,
+    tensors_of,
+)
+from slmconform.measure.gradient import float64_gradients
+from slmconform.measure.trajectory import device_run, float64_run, recipe_of, summaries
+from slmconform.standard.evidence import DeviceTrainingRecord, TrainingRecord
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is kept of the reference training, on any machine and on this class of device."""
+
+    record: TrainingRecord
+    device: DeviceTrainingRecord
+    tensors: dict[str, Tensor]
+
+
+def measured(bench: Bench, budget: float | None, emit: Emit) -> Trained | None:
+    """Train by the recipe in every legitimate way; None where the manifest has no recipe.
+
+    ``budget`` in seconds bounds the steps. Raises `Inconclusive` for a chaotic recipe.
+    """
+    if bench.package.require_manifest().training is None:
+        return None
+    emit({"phase": "gradients"})
+    steps = affordable(bench, budget)
+    emit({"phase": f"training, {steps} steps"})
+    noise = envelope(bench, steps)
+    require_calm(noise)
+    if noise.comparable < steps:
+        steps = noise.comparable
+        emit({"phase": f"training, {steps} steps"})
+        noise = envelope(bench, steps)
+    gradients = float64_gradients(bench)
+    exact = float64_run(bench, steps)
+    used = batches(bench)[:steps]
+    record = TrainingRecord(
+        recipe=recipe_of(bench).model_dump(mode="json"),
+        inputs=sorted(used[0].inputs),
+        labels=sorted(used[0].labels),
+        steps=steps,
+        losses=exact.losses,
+        gradients=summaries({n: g for n, g in gradients.of.items() if g is not None}),
+        changes=summaries(exact.changes),
+    )
+    errors, _ = gradient_errors(bench)
+    device = DeviceTrainingRecord(
+        dtype=bench.loader.dtype,
+        losses=device_run(bench, steps).losses,
+        envelope=noise.losses,
+        gradients={name: errors[name] for name in errors if gradients.of[name] is not None},
+        changes=noise.changes,
+        configurations=noise.ways,
+    )
+    return Trained(record, device, tensors_of(used))
