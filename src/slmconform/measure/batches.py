@@ -20,6 +20,7 @@ IGNORED = -100  # the label that no loss counts: torch's and transformers' conve
 ROWS = 8
 PROBED = 4  # rows of the batch that differences are taken on
 SEED = 1000
+WIDEST = 64  # tokens a row of recorded training data
 DISTINCT = 64  # batches that evidence keeps; longer recipes go round
 
 Labels = dict[str, Tensor]
@@ -102,7 +103,23 @@ def _made(bench: Bench) -> list[Batch]:
     if training is None:
         return [generated(bench, 0, ROWS)]
     count = min(training.steps, DISTINCT)
+    if training.data is not None:
+        return _from_data(bench, training.data, training.batch_size, count)
     return [generated(bench, step, training.batch_size) for step in range(count)]
+
+
+def _from_data(bench: Bench, path: str, size: int, count: int) -> list[Batch]:
+    """Rows of a data file in their order, round and round, cut to `WIDEST` tokens."""
+    from slmconform.measure.dataset import training_batch
+    from slmconform.package.dataset import TRAINING, read_data
+
+    rows = read_data(bench.package, path, TRAINING).rows
+    used = [rows[at % len(rows)] for at in range(size * count)]
+    whole = Batch(*training_batch(bench, used))
+    longest = max((v.shape[-1] for v in whole.inputs.values() if v.dim() > 1), default=0)
+    if longest > WIDEST:
+        whole = Batch(*training_batch(bench, used, WIDEST))
+    return [whole.take(list(range(at, at + size))) for at in range(0, size * count, size)]
 
 
 def first_batch(bench: Bench) -> Batch:

@@ -40,10 +40,11 @@ def measurement(
     function: Callable[Concatenate[Bench, P], T],
 ) -> Callable[Concatenate[Bench, P], T]:
     """Take a measurement once per bench and arguments; what it raised is remembered too."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.lstrip('_')}"
 
     @functools.wraps(function)
     def once(bench: Bench, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        key = (function.__name__, *args, *sorted(kwargs.items()))
+        key = (name, *args, *sorted(kwargs.items()))
         return bench.remember(key, lambda: function(bench, *args, **kwargs))
 
     return once

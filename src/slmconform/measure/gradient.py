@@ -143,16 +143,23 @@ def derivatives(bench: Bench, which: str) -> list[Derivative]:
     return sorted(found, key=lambda d: -abs(d.measured - d.product) / d.bound)
 
 
-@measurement
 def fixed(bench: Bench) -> frozenset[str]:
-    """Parameters that are constants: excluded by the recipe, or tables of sines by class."""
-    manifest, module = bench.package.manifest, bench.model.module
+    """Parameters that are not trained: constants, and those that the recipe excludes."""
+    manifest = bench.package.manifest
     training = manifest.training if manifest else None
-    names = {name for name, _ in module.named_parameters()}
-    found = {n for n in names if training and not selected(n, training.trainable)}
+    names = [name for name, _ in bench.model.module.named_parameters()]
+    excluded = {n for n in names if training and not selected(n, training.trainable)}
+    return constants(bench) | excluded
+
+
+@measurement
+def constants(bench: Bench) -> frozenset[str]:
+    """Parameters of tables of sines, by class, and those that are loaded without a gradient."""
+    module = bench.model.module
+    found = {name for name, value in module.named_parameters() if not value.requires_grad}
     for path, part in module.named_modules():
         if "Sinusoidal" in type(part).__name__:
-            found |= {n for n in names if n.startswith(f"{path}.")}
+            found |= {n for n, _ in module.named_parameters() if n.startswith(f"{path}.")}
     return frozenset(found)
 
 

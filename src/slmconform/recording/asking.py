@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from slmconform.engine.options import Watch
@@ -17,18 +16,15 @@ class NoAnswer(Exception):
 def ask(
     server: ForkServer,
     function: str,
-    package: Path,
-    scratch: str,
+    arguments: dict[str, Any],
     *,
-    device: str,
-    ignore: tuple[str, ...],
     timeout: float,
     watch: Watch,
 ) -> dict[str, Any]:
-    """Run a function of `recording.child` over a package and return the one record it sends.
+    """Run a function of `recording.child` and return the one record it sends.
 
-    ``ignore`` names documents to be treated as absent; ``watch`` is told each phase as it begins;
-    ``timeout`` in seconds. Raises `NoAnswer` and `ServerUnavailable`.
+    ``arguments`` are those of `measure.opening.opened`; ``watch`` is told each phase as it
+    begins; ``timeout`` in seconds. Raises `NoAnswer` and `ServerUnavailable`.
     """
     records: list[dict[str, Any]] = []
 
@@ -38,12 +34,6 @@ def ask(
         else:
             records.append(record)
 
-    arguments = {
-        "package": str(package),
-        "device": device,
-        "scratch": scratch,
-        "ignore": list(ignore),
-    }
     job = Job(f"slmconform.recording.child:{function}", arguments)
     ending = server.run(job, timeout=timeout, on_record=receive)
     if ending.kind is not Kind.COMPLETE:

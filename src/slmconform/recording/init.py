@@ -26,6 +26,13 @@ from slmconform.standard.catalogue import SPEC_VERSION
 from slmconform.standard.files import MANIFEST
 from slmconform.standard.manifest import Manifest, ModelSection
 
+# Gentle enough for a pretrained model: one unit of rounding must not grow over fifty steps.
+RECIPE: dict[str, Any] = {
+    "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01},
+    "steps": 50,
+    "batch_size": 8,
+    "max_grad_norm": 1.0,
+}
 UNKNOWN_LICENCE = "LicenseRef-Undeclared"
 
 
@@ -36,6 +43,7 @@ class InitOptions:
     name: str | None = None
     license: str | None = None
     force: bool = False
+    profile: str = "reproducible"
     device: str = "auto"
     timeout: float = 600.0
 
@@ -66,7 +74,8 @@ def init(
         raise CouldNotRun(f"{package.root / MANIFEST} exists already; --force replaces it")
     require_writable(package.root / MANIFEST)
     model = _model(package, options)
-    table = _table(package, model, _infer(package, options, watch, server or shared_server()))
+    seen = _infer(package, options, watch, server or shared_server())
+    table = _table(package, model, seen, options.profile)
     Manifest.model_validate(table)  # what is written is what a check will accept
     write_whole({package.root / MANIFEST: tomlkit.dumps(_document(table)).encode("utf-8")})
     lines = [f"wrote {printable(str(package.root / MANIFEST), 4096)}"]
@@ -106,10 +115,13 @@ def _infer(
             seen = ask(
                 server,
                 "infer",
-                package.root,
-                scratch,
-                device=options.device,
-                ignore=("manifest", "evidence"),
+                {
+                    "package": str(package.root),
+                    "scratch": scratch,
+                    "device": options.device,
+                    "ignore": ["manifest", "evidence"],
+                    "training": options.profile == "trainable",
+                },
                 timeout=options.timeout,
                 watch=watch,
             )
@@ -120,7 +132,9 @@ def _infer(
     return seen
 
 
-def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+def _table(
+    package: Package, model: dict[str, Any], seen: dict[str, Any], profile: str
+) -> dict[str, Any]:
     weights = package.weights.tensors.values()
     stored = {name for e in weights if (name := FLOAT_NAMES.get(e.dtype))}
     loader = _without_defaults(seen["loader"])
@@ -135,7 +149,7 @@ def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dic
         task = "tensor"  # hidden states that nothing makes a sentence embedding of
     return {
         "spec": SPEC_VERSION,
-        "profile": "reproducible",
+        "profile": profile,
         "model": {**model, "task": task, "parameters": package.weights.parameters},
         "loader": loader,
         "dependencies": {
@@ -148,6 +162,7 @@ def _table(package: Package, model: dict[str, Any], seen: dict[str, Any]) -> dic
             "axes": seen["interface"]["axes"],
             "capabilities": seen["interface"]["capabilities"],
         },
+        **({"training": {**seen["training"], **RECIPE}} if profile == "trainable" else {}),
     }
 
 
@@ -183,6 +198,9 @@ def _document(table: dict[str, Any]) -> tomlkit.TOMLDocument:
     for key in ("axes", "capabilities"):
         section[key] = table["interface"][key]
     text["interface"] = section
+    if "training" in table:  # after the interface, as the standard has it
+        training = text.pop("training")
+        text["training"] = training
     return text
 
 
