@@ -22,6 +22,14 @@ exit status:
   3    inconclusive: something was left out, not recorded, or not decided
   130  interrupted (143 where the process was told to end)
 """
+TRAIN_EPILOG = """\
+exit status:
+  0    every step is within the recorded envelope
+  1    a step is outside it, or the recipe is not the recorded one
+  2    could not run: wrong usage, no recipe, no such device, a model that fails
+  3    nothing to compare with: not recorded, or not for this class of device
+  130  interrupted (143 where the process was told to end)
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _check_parser(verbs)
     _init_parser(verbs)
     _record_parser(verbs)
+    _train_parser(verbs)
     explain = verbs.add_parser("explain", help="say what a requirement asks and why")
     explain.add_argument("id", metavar="ID")
     explain.set_defaults(verb=_explain)
@@ -171,6 +180,12 @@ def _init_parser(verbs: Verbs) -> None:
     _model_options(parser)
     parser.add_argument("--name", help="name of the model (default: of the folder)")
     parser.add_argument("--license", help="SPDX expression (default: of the model card)")
+    parser.add_argument(
+        "--profile",
+        choices=["reproducible", "trainable"],
+        default="reproducible",
+        help="the profile to claim; trainable adds a reference recipe to correct",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing slm.toml")
     parser.set_defaults(verb=_init)
 
@@ -186,6 +201,29 @@ def _record_parser(verbs: Verbs) -> None:
         help="train fewer steps than the recipe's, but at least ten, to stay within S seconds",
     )
     parser.set_defaults(verb=_record)
+
+
+def _train_parser(verbs: Verbs) -> None:
+    text = "train by the recorded recipe and watch the loss"
+    parser = verbs.add_parser("train", help=text, epilog=TRAIN_EPILOG)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    _model_options(parser)
+    _trust_option(parser)
+    parser.add_argument("--steps", type=_count, metavar="N", help="only the first N steps")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="keep the curve as FILE.csv or FILE.json"
+    )
+    parser.set_defaults(verb=_train)
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of steps")
+    return value
 
 
 def _check(chosen: argparse.Namespace) -> int:
@@ -231,6 +269,7 @@ def _init(chosen: argparse.Namespace) -> int:
         name=chosen.name,
         license=chosen.license,
         force=chosen.force,
+        profile=chosen.profile,
         device=chosen.device,
         timeout=chosen.timeout,
     )
@@ -264,6 +303,34 @@ def _record(chosen: argparse.Namespace) -> int:
     say(f"recorded {printable(str(path), 4096)} ({size:.0f} KiB and its tensors)")
     say(f"next: {command('slmconform', 'check', str(chosen.path))}")
     return 0
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    from slmconform.recording.train import TrainingRefused, TrainOptions, train
+    from slmconform.report import training
+    from slmconform.report.curve import content, require_place
+    from slmconform.report.plot import glyphs
+    from slmconform.report.streams import colours
+    from slmconform.report.writing import write_file
+
+    if chosen.output is not None:
+        require_place(chosen.output, chosen.path)
+    options = TrainOptions(chosen.device, chosen.trust_code, chosen.timeout, chosen.steps)
+    marks, quiet = glyphs(sys.stdout), chosen.quiet
+    try:
+        with training.following(marks, quiet=quiet) as follower:
+            curve = train(chosen.path, options, follower)
+    except TrainingRefused as refused:
+        tell(f"slmconform: not trained: {printable(str(refused), 2000)}")
+        return refused.exit_status
+    view = training.View(marks, quiet=quiet, colour=colours(sys.stdout))
+    say("\n".join(training.summary(curve, view)))
+    if chosen.output is not None:
+        write_file(chosen.output, content(curve, chosen.output))
+        say(f"wrote {printable(str(chosen.output), 4096)}")
+    elif not quiet:
+        say(training.keeping(curve, chosen.path, options))
+    return curve.exit_status
 
 
 def _explain(chosen: argparse.Namespace) -> int:

@@ -37,9 +37,14 @@ class Run:
     @property
     def own_code(self) -> str:
         """An entry point of the package's own code; empty where it brings none."""
-        manifest = self.package.manifest
-        if manifest is None:
-            return ""
-        if manifest.loader.kind == "torch":
-            return manifest.loader.entry or "the package"
-        return (manifest.training.entry if manifest.training else None) or ""
+        return own_code(self.package)
+
+
+def own_code(package: Package) -> str:
+    """An entry point of a package's own code; empty where it brings none."""
+    manifest = package.manifest
+    if manifest is None:
+        return ""
+    if manifest.loader.kind == "torch":
+        return manifest.loader.entry or "the package"
+    return (manifest.training.entry if manifest.training else None) or ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from slmconform.engine.options import Watch
@@ -20,17 +21,21 @@ def ask(
     *,
     timeout: float,
     watch: Watch,
+    follow: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Run a function of `recording.child` and return the one record it sends.
 
     ``arguments`` are those of `measure.opening.opened`; ``watch`` is told each phase as it
-    begins; ``timeout`` in seconds. Raises `NoAnswer` and `ServerUnavailable`.
+    begins, ``follow`` the news that are sent before the answer; ``timeout`` in seconds. Raises
+    `NoAnswer` and `ServerUnavailable`.
     """
     records: list[dict[str, Any]] = []
 
     def receive(record: dict[str, Any]) -> None:
         if "phase" in record:
             watch(str(record["phase"]))
+        elif follow and "news" in record:
+            follow(record["news"])
         else:
             records.append(record)
 

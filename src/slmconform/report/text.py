@@ -66,7 +66,8 @@ def render(report: Report, view: View) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
-def _paint(text: str, code: str | None, *, colour: bool) -> str:
+def paint(text: str, code: str | None, *, colour: bool) -> str:
+    """The text in a colour of the terminal, given by its SGR code."""
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
 
 
@@ -74,7 +75,7 @@ def _head(report: Report) -> Iterator[str]:
     subject, setting = report.subject, report.setting
     standard = f"SLM {report.spec} ({report.status})"
     if subject.name:
-        yield from _wrap(f"slmconform: {subject.name} {subject.version}, {standard}", "")
+        yield from wrap(f"slmconform: {subject.name} {subject.version}, {standard}", "")
     else:
         yield f"slmconform: {printable(subject.path)}, {standard}"
     versions = [
@@ -83,9 +84,9 @@ def _head(report: Report) -> Iterator[str]:
         if setting.environment.get(name)
     ]
     if setting.device:
-        yield from _wrap(f"on {', '.join([setting.device, *versions])}", "")
+        yield from wrap(f"on {', '.join([setting.device, *versions])}", "")
     if setting.code:
-        yield from _wrap(f"ran own code: {', '.join(row['path'] for row in setting.code)}", "")
+        yield from wrap(f"ran own code: {', '.join(row['path'] for row in setting.code)}", "")
 
 
 def _areas(report: Report, *, colour: bool) -> Iterator[str]:
@@ -99,7 +100,7 @@ def _areas(report: Report, *, colour: bool) -> Iterator[str]:
     for code, counts in rows.items():
         worst = next((o for o in TOLD if counts[o]), Outcome.PASS if counts[Outcome.PASS] else None)
         word = f"{code}  {titles.get(code, ''):<20}"
-        painted = _paint(word, COLOURS.get(worst) if worst else None, colour=colour)
+        painted = paint(word, COLOURS.get(worst) if worst else None, colour=colour)
         yield painted + _tally(counts)
 
 
@@ -111,9 +112,9 @@ def _tally(counts: dict[Outcome, int]) -> str:
 def _lines(report: Report, *, colour: bool) -> Iterator[str]:
     """Two lines a requirement: what it asks, and what was seen."""
     for result in report.results:
-        painted = _paint(f"{SHOWN[result.outcome]:<9}", COLOURS.get(result.outcome), colour=colour)
+        painted = paint(f"{SHOWN[result.outcome]:<9}", COLOURS.get(result.outcome), colour=colour)
         yield f"{painted} {result.id}  {result.title}"
-        yield from _wrap(_reason(result), " " * 23)
+        yield from wrap(_reason(result), " " * 23)
 
 
 def _reason(result: Result) -> str:
@@ -121,7 +122,7 @@ def _reason(result: Result) -> str:
     return f"waits for {result.blocked_by}" if result.blocked_by else result.detail
 
 
-def _wrap(text: str, indent: str, hanging: str = "") -> list[str]:
+def wrap(text: str, indent: str, hanging: str = "") -> list[str]:
     """A candidate's words in lines; none begins with ``::``, a command to some CI systems."""
     lines = textwrap.wrap(
         printable(text),
@@ -140,7 +141,7 @@ def _finding(result: Result, *, colour: bool) -> Iterator[str]:
     word = f"{SHOWN[result.outcome]:<5}"
     said = f" {result.id}  {result.title}"
     origin = f"{result.keyword}, {result.profile}"
-    painted = _paint(word, COLOURS[result.outcome], colour=colour)
+    painted = paint(word, COLOURS[result.outcome], colour=colour)
     room = WIDTH - len(word) - len(said) - len(origin)
     yield f"{painted}{said}{' ' * room}{origin}" if room >= 2 else f"{painted}{said}"
     if room < 2:
@@ -149,7 +150,7 @@ def _finding(result: Result, *, colour: bool) -> Iterator[str]:
         for label in ("got", "want", "where", "why", "fix"):
             value = getattr(result.finding, label)
             if value.strip():
-                first, *rest = _wrap(f"{label:<6} {value}", " " * 6, " " * 7)
+                first, *rest = wrap(f"{label:<6} {value}", " " * 6, " " * 7)
                 yield first
                 yield from rest
     yield f"      again  {result.again}"
@@ -167,8 +168,8 @@ def _unanswered(report: Report) -> Iterator[str]:
         names = ", ".join(one.removeprefix("SLM-") for one in ids)
         if reason.startswith(LEFT_OUT):
             names = f"{len(ids)} requirements" if len(ids) > 1 else names
-        yield from _wrap(f"{SHOWN[outcome].lower()}: {names}", "  ", "  ")
-        yield from _wrap(reason, " " * 6)
+        yield from wrap(f"{SHOWN[outcome].lower()}: {names}", "  ", "  ")
+        yield from wrap(reason, " " * 6)
 
 
 def _left_out(result: Result) -> bool:
@@ -207,9 +208,9 @@ def _foot(report: Report, *, colour: bool) -> Iterator[str]:
     counts = dict(report.counts)
     passed = counts.pop(Outcome.PASS, 0)
     rest = f" ({_tally(counts)})" if counts else ""
-    yield from _wrap(f"{passed} of {report.applicable} applicable requirements pass{rest}", "")
+    yield from wrap(f"{passed} of {report.applicable} applicable requirements pass{rest}", "")
     good = {Verdict.CONFORMANT: "32", Verdict.NOT_CONFORMANT: "1;31"}
-    words = _paint(_words(report), good.get(report.verdict, "33"), colour=colour)
+    words = paint(_words(report), good.get(report.verdict, "33"), colour=colour)
     yield f"{'provisional ' * report.provisional}verdict: {words}"
     yield f"profile {report.profile}, exit status {report.exit_status}"
     yield from _next(report)
