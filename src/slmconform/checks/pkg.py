@@ -8,6 +8,7 @@ from slmconform.engine.registry import Nonconformance, Stage, check
 from slmconform.package.formats import executable
 from slmconform.package.problem import PackageProblem, printable, several, shown
 from slmconform.package.references import declared, references
+from slmconform.package.variants import files_of_variants
 
 if TYPE_CHECKING:
     from slmconform.package.read import Package
@@ -84,7 +85,8 @@ def nothing_is_executable(package: Package) -> str:
 def files_are_those_recorded(package: Package) -> str:
     """The files that evidence lists are there, unchanged, and no others."""
     recorded = {record.path: record for record in package.require_evidence().files}
-    present = package.folder.recorded()
+    variants = files_of_variants(package)
+    present = [path for path in package.folder.recorded() if path not in variants]
     differences = [("file-gone", path) for path in sorted(recorded.keys() - set(present))]
     differences += [("file-added", path) for path in present if path not in recorded]
     for path in present:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from slmconform.package.dataset import evaluation_problems
 from slmconform.package.problem import PackageProblem
+from slmconform.package.recipes import recipe_problems
+from slmconform.package.variants import variant_problems
 from slmconform.standard.files import MANIFEST
 from slmconform.standard.manifest import InputSpec, Manifest
 from slmconform.standard.tasks import TASKS
@@ -33,6 +36,9 @@ def disagreements(manifest: Manifest) -> list[PackageProblem]:
         *_output_problems(manifest),
         *_capability_problems(manifest),
         *_loader_problems(manifest),
+        *recipe_problems(manifest),
+        *evaluation_problems(manifest),
+        *variant_problems(manifest),
     ]
 
 

@@ -37,16 +37,34 @@ def references(package: Package) -> Iterator[Reference]:
     yield from _modules(package)
     if package.manifest:
         yield from declared(package.manifest)
+        for at, variant in enumerate(package.manifest.variants):
+            if variant.path is not None:
+                yield Reference(variant.path, f"{MANIFEST}: variants[{at}].path")
 
 
 def declared(manifest: Manifest) -> list[Reference]:
-    """The files that the manifest names."""
-    entry = manifest.loader.entry
-    found = [Reference(entry.rpartition(":")[0], f"{MANIFEST}: loader.entry")] if entry else []
-    return found + [
+    """The files that the manifest names as part of every package: code and data."""
+    found = [
+        Reference(entry.rpartition(":")[0], f"{MANIFEST}: {key}")
+        for key, entry in entries(manifest).items()
+    ]
+    found += [
         Reference(path, f"{MANIFEST}: loader.code[{at}]")
         for at, path in enumerate(manifest.loader.code)
     ]
+    if manifest.training and manifest.training.data:
+        found.append(Reference(manifest.training.data, f"{MANIFEST}: training.data"))
+    return found + [
+        Reference(one.data, f"{MANIFEST}: evaluation[{at}].data")
+        for at, one in enumerate(manifest.evaluation)
+    ]
+
+
+def entries(manifest: Manifest) -> dict[str, str]:
+    """The entry points into own code, by the key that names them."""
+    training = manifest.training.entry if manifest.training else None
+    named = {"loader.entry": manifest.loader.entry, "training.entry": training}
+    return {key: entry for key, entry in named.items() if entry}
 
 
 def _tokenizer(package: Package) -> Iterator[Reference]:

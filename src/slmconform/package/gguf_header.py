@@ -1,0 +1,190 @@
+"""The GGUF header, read and judged without reading the data.
+
+Format (ggml, docs/gguf.md): the magic ``GGUF``, a version, two counts, metadata by key, a row for
+each tensor, then the aligned data; all little-endian. Every count and offset is held against the
+size of the file before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import struct
+from dataclasses import dataclass, field
+from typing import BinaryIO, NoReturn
+
+from slmconform.package.problem import PackageProblem, shown
+
+VERSIONS = (2, 3)
+COUNT_LIMIT = 1_000_000  # keys, tensors, or strings of an array
+NAME_LIMIT = 65_535  # bytes, of a key or a tensor name
+RANK_LIMIT = 8
+ALIGNMENT = 32  # bytes, where the metadata gives no other
+
+_STRING, _ARRAY = 8, 9
+_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
+# Bytes of a block by the number of its ggml type, grouped by its values (ggml-common.h).
+_BLOCK_BYTES: dict[int, dict[int, int]] = {
+    1: {0: 4, 1: 2, 24: 1, 25: 2, 26: 4, 27: 8, 28: 8, 30: 2},
+    32: {2: 18, 3: 20, 6: 22, 7: 24, 8: 34, 9: 40, 20: 18, 39: 17},
+    256: {
+        **dict(zip(range(10, 20), (84, 110, 144, 176, 210, 292, 66, 74, 98, 50), strict=True)),
+        21: 110,
+        22: 82,
+        23: 136,
+        29: 56,
+        34: 54,
+        35: 66,
+    },
+}
+BLOCKS = {
+    kind: (size, values) for values, row in _BLOCK_BYTES.items() for kind, size in row.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """One tensor: ``shape`` slowest axis first, and its bytes from the start of the data."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+
+@dataclass
+class _Cursor:
+    """A place in the mapped file that cannot leave it."""
+
+    data: mmap.mmap
+    where: str
+    at: int = 0
+    alignment: int = field(default=ALIGNMENT)
+
+    def skip(self, count: int) -> int:
+        """Move on and return where the skipped bytes begin."""
+        begin = self.at
+        if count > len(self.data) - begin:
+            got = f"the header runs past the end of the file at byte {len(self.data)}"
+            refuse("gguf-truncated", self.where, got, "a whole header", CUT_OFF)
+        self.at += count
+        return begin
+
+    def number(self, layout: str) -> int:
+        """An unsigned integer of 4 (``I``) or 8 (``Q``) bytes."""
+        begin = self.skip(struct.calcsize(f"<{layout}"))
+        return int(struct.unpack_from(f"<{layout}", self.data, begin)[0])
+
+    def count(self, what: str) -> int:
+        """A bounded count of keys, tensors or strings."""
+        value = self.number("Q")
+        if value > COUNT_LIMIT:
+            refuse("gguf-count", self.where, f"{value} {what}", f"at most {COUNT_LIMIT}")
+        return value
+
+    def name(self) -> str:
+        """A key or a tensor name."""
+        length = self.number("Q")
+        if not 0 < length <= NAME_LIMIT:
+            got, want = f"a name of {length} bytes", f"1 to {NAME_LIMIT} bytes"
+            refuse("gguf-name", self.where, got, want)
+        begin = self.skip(length)
+        try:
+            return self.data[begin : begin + length].decode("utf-8")
+        except UnicodeDecodeError:
+            refuse("gguf-name", self.where, "a name that is not UTF-8", "UTF-8")
+
+
+CUT_OFF = "the file is cut off: copy or convert it again"
+CONVERT = "convert the model again"
+KNOWN = "a type of the format"
+
+
+def parse(file: BinaryIO, where: str) -> list[GgufTensor]:
+    """Read and judge the header of an open GGUF file; raises `PackageProblem`."""
+    size = os.fstat(file.fileno()).st_size
+    if size < 24:
+        refuse("gguf-magic", where, f"{size} bytes", "a GGUF file")
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:4] != b"GGUF":
+            refuse("gguf-magic", where, f"first bytes {data[:4]!r}", "the magic GGUF")
+        return _tensors(_Cursor(data, where, 4), size)
+
+
+def _tensors(cursor: _Cursor, size: int) -> list[GgufTensor]:
+    where = cursor.where
+    version = cursor.number("I")
+    if version not in VERSIONS:
+        want = f"version {' or '.join(map(str, VERSIONS))}, little-endian"
+        refuse("gguf-version", where, f"version {version}", want)
+    tensors, keys = cursor.count("tensors"), cursor.count("keys")
+    if not tensors:
+        refuse("gguf-empty", where, "no tensors", "at least one tensor")
+    for _ in range(keys):
+        _metadata(cursor)
+    rows = [_row(cursor) for _ in range(tensors)]
+    names = {row.name for row in rows}
+    if len(names) < len(rows):
+        refuse("gguf-name-twice", where, "a tensor name that occurs twice", "every name once")
+    start = -(-cursor.at // cursor.alignment) * cursor.alignment
+    last = max(rows, key=lambda row: row.offset + row.size)
+    end = start + last.offset + last.size
+    if end > size:
+        got = f"{size} bytes, {end - size} fewer than the header describes"
+        refuse("gguf-truncated", where, got, f"{end} bytes", CUT_OFF)
+    return rows
+
+
+def _metadata(cursor: _Cursor) -> None:
+    key, kind = cursor.name(), cursor.number("I")
+    if key == "general.alignment" and kind == 4:
+        value = cursor.number("I")
+        if value == 0 or value & (value - 1):
+            refuse("gguf-alignment", cursor.where, f"alignment {value}", "a power of two")
+        cursor.alignment = value
+        return
+    _skip_value(cursor, kind)
+
+
+def _skip_value(cursor: _Cursor, kind: int) -> None:
+    """Move past a value; an array holds numbers or strings, never arrays (as llama.cpp reads)."""
+    if kind in _SCALARS:
+        cursor.skip(_SCALARS[kind])
+    elif kind == _STRING:
+        cursor.skip(cursor.number("Q"))
+    elif kind == _ARRAY:
+        inner = cursor.number("I")
+        if inner in _SCALARS:
+            cursor.skip(_SCALARS[inner] * cursor.number("Q"))
+        elif inner == _STRING:
+            for _ in range(cursor.count("strings")):
+                cursor.skip(cursor.number("Q"))
+        else:
+            refuse("gguf-metadata", cursor.where, f"an array of type {inner}", KNOWN)
+    else:
+        refuse("gguf-metadata", cursor.where, f"metadata of type {kind}", KNOWN)
+
+
+def _row(cursor: _Cursor) -> GgufTensor:
+    name = cursor.name()
+    place = f"{cursor.where}: {shown(name)}"[:300]
+    rank = cursor.number("I")
+    if rank > RANK_LIMIT:
+        refuse("gguf-shape", place, f"{rank} axes", f"at most {RANK_LIMIT}")
+    shape = tuple(reversed([cursor.number("Q") for _ in range(rank)]))
+    kind, offset = cursor.number("I"), cursor.number("Q")
+    if kind not in BLOCKS:
+        refuse("gguf-type", place, f"ggml type {kind}", "a type that can be read back")
+    block, values = BLOCKS[kind]
+    if shape and shape[-1] % values:
+        got = f"rows of {shape[-1]} values in blocks of {values}"
+        refuse("gguf-shape", place, got, "whole blocks")
+    if offset % cursor.alignment:
+        refuse("gguf-offset", place, f"offset {offset}", f"a multiple of {cursor.alignment}")
+    return GgufTensor(name, shape, offset, math.prod(shape) // values * block)
+
+
+def refuse(code: str, where: str, got: str, want: str, fix: str = CONVERT) -> NoReturn:
+    """Raise the problem of a file that is not what its variant declares."""
+    raise PackageProblem(code, where, got, want, fix)
