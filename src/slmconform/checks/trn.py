@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
     from slmconform.measure.trajectory import Again
 
-EXACT = 1e-9  # relative, of each loss
+EXACT = 1e-9  # of the larger of one and the loss
 CHANGED = 1e-8  # of the norm of the whole change
 FACTOR = 4.0  # of the recorded envelope
 
@@ -25,14 +25,14 @@ def float64_losses(bench: Bench) -> str:
     from slmconform.measure.trajectory import float64_run
 
     recorded = recorded_training(bench)
-    _require_recipe(bench, recorded.recipe)
+    require_recipe(bench, recorded.recipe)
     run = float64_run(bench, recorded.steps)
     for step, off in enumerate(deviations(run.losses, recorded.losses)):
         if not off <= EXACT:
             raise Nonconformance(
                 code="training-differs",
                 got=f"loss {run.losses[step]:.15g}, {off:.3g} off",
-                want=f"{recorded.losses[step]:.15g} within {EXACT:g} of it",
+                want=f"{recorded.losses[step]:.15g} within {EXACT:g} of the larger of one and it",
                 where=f"step {step + 1} of {recorded.steps} in float64",
                 why="loss and gradients of the first batch are the recorded ones: the optimiser, "
                 "the schedule or the clipping does something else",
@@ -42,7 +42,8 @@ def float64_losses(bench: Bench) -> str:
     return f"{recorded.steps} steps, losses off by at most {worst:.1e}"
 
 
-def _require_recipe(bench: Bench, recorded: dict[str, object]) -> None:
+def require_recipe(bench: Bench, recorded: dict[str, object]) -> None:
+    """The declared recipe is the recorded one; raises `Nonconformance`."""
     from slmconform.measure.trajectory import recipe_of
 
     declared = recipe_of(bench).model_dump(mode="json")
@@ -92,7 +93,7 @@ def float64_weights(bench: Bench) -> str:
 @check("SLM-TRN-003", stage=Stage.DYNAMIC, needs=("SLM-TRN-002", "SLM-GRD-006"))
 def device_losses(bench: Bench) -> str:
     """The loss of every step on the device stays within the envelope."""
-    from slmconform.measure.envelope import FLOOR, deviations
+    from slmconform.measure.envelope import deviations
     from slmconform.measure.trajectory import device_run, float64_run, trained_dtype
 
     steps = recorded_training(bench).steps
@@ -101,7 +102,7 @@ def device_losses(bench: Bench) -> str:
     worst = 0.0
     offs = deviations(run.losses, exact.losses)
     for step, (off, noise) in enumerate(zip(offs, recorded.envelope, strict=True)):
-        allowed = FACTOR * noise + FLOOR
+        allowed = allowance(noise)
         if not off <= allowed:
             raise Nonconformance(
                 code="training-loses-precision",
@@ -116,10 +117,17 @@ def device_losses(bench: Bench) -> str:
     return f"{steps} steps, at most {worst:.2f} of the allowed deviation"
 
 
+def allowance(noise: float) -> float:
+    """The deviation that is allowed where legitimate runs were seen to deviate by ``noise``."""
+    from slmconform.measure.envelope import FLOOR
+
+    return FACTOR * noise + FLOOR
+
+
 @check("SLM-TRN-004", stage=Stage.DYNAMIC, needs=("SLM-TRN-003",))
 def device_weights(bench: Bench) -> str:
     """The change of every parameter on the device is as near to float64 as recorded."""
-    from slmconform.measure.envelope import FLOOR, change_distances
+    from slmconform.measure.envelope import change_distances
     from slmconform.measure.trajectory import device_run, float64_run, trained_dtype
 
     steps = recorded_training(bench).steps
@@ -127,7 +135,7 @@ def device_weights(bench: Bench) -> str:
     worst = 0.0
     found = change_distances(device_run(bench, steps), float64_run(bench, steps))
     for name, distance in found.items():
-        allowed = FACTOR * recorded.get(name, 0.0) + FLOOR
+        allowed = allowance(recorded.get(name, 0.0))
         if not distance <= allowed or math.isnan(distance):
             raise Nonconformance(
                 code="trained-weights-lose-precision",

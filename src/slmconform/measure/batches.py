@@ -150,6 +150,16 @@ def generated(bench: Bench, step: int, rows: int) -> Batch:
     return Batch(inputs, _labels(bench, kind, inputs, lengths, rng))
 
 
+def moved(labels: Tensor) -> Tensor:
+    """Each label in the place of the next; where all are alike, others."""
+    rolled = torch.roll(labels, 1)
+    if not torch.equal(rolled, labels):
+        return rolled
+    if labels.is_floating_point():
+        return 1 - labels
+    return torch.where(labels == IGNORED, labels, (labels == 0).to(labels.dtype))
+
+
 def _shortened(
     interface: InterfaceSection, inputs: Inputs, rules: TokenRules, rng: random.Random
 ) -> list[int]:

@@ -91,7 +91,7 @@ def _gradients(bench: Bench, twin: LoadedModel) -> Gradients:
 def _enable(module: Any) -> list[int]:
     """Switch checkpointing on; the list returned grows with every call of it."""
     calls: list[int] = []
-    module.gradient_checkpointing_enable({"use_reentrant": False})
+    _switch(module, "enable")({"use_reentrant": False})
 
     def counted(inner: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -108,8 +108,14 @@ def _enable(module: Any) -> list[int]:
 
 
 def _off(twin: LoadedModel) -> LoadedModel:
-    twin.module.gradient_checkpointing_disable()  # type: ignore[operator]
+    _switch(twin.module, "disable")()
     return twin
+
+
+def _switch(module: Any, how: str) -> Any:
+    """The switch under its new name, or under the one of older versions."""
+    names = (f"activation_checkpointing_{how}", f"gradient_checkpointing_{how}")
+    return getattr(module, next(name for name in names if hasattr(module, name)))
 
 
 def _largest(got: Gradients, want: Gradients) -> tuple[float, str]:
@@ -120,6 +126,7 @@ def _largest(got: Gradients, want: Gradients) -> tuple[float, str]:
             gap = 0.0 if exact is other else math.inf
         else:
             gap = float((other - exact).norm()) / (want.norm or 1.0)
+        gap = math.inf if math.isnan(gap) else gap
         if gap > worst:
             worst, where = gap, name
     return worst, where

@@ -36,6 +36,11 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._count = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # The default wraps each call in torch.compiler.disable, which imports all of dynamo.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

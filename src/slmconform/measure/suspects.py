@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slmconform.measure.batches import IGNORED, Labels
+from slmconform.measure.batches import IGNORED, Labels, scored_output
 from slmconform.measure.risk import Objective
 from slmconform.model.loaded import Outputs
 
@@ -38,7 +38,8 @@ def suspects(goal: Objective, outputs: Outputs, labels: Labels, pad: int) -> dic
         else:
             found["shifted"] = float(plain.risk(outputs, {"labels": shifted}))
         found["mean-of-means"] = _mean_of_means(goal, outputs, target)
-        for fill in {pad, 0}:
+        classes = outputs[scored_output(outputs)].shape[-1]
+        for fill in {fill for fill in (pad, 0) if fill < classes}:
             filled = torch.where(target == IGNORED, fill, target)
             name = "padding-counted"
             value = float(goal.risk(outputs, {"labels": filled}))

@@ -1,4 +1,4 @@
-"""The parts of `init` and `record` that need the model, in the candidate's own process."""
+"""The parts of `init`, `record` and `train` that need the model, in the candidate's own process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmconform.engine.registry import Unanswered
+from slmconform.engine.registry import Nonconformance, Unanswered
 
 if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
@@ -32,8 +32,10 @@ def infer(arguments: dict[str, Any], emit: Emit) -> None:
             interface = bench.interface
             emit({"phase": "capabilities"})
             interface = interface.model_copy(update={"capabilities": _capabilities(bench)})
+            recipe = _recipe(bench, emit) if arguments.get("training") else {}
             emit(
                 {
+                    "training": recipe,
                     "task": bench.task,
                     "loader": loader.model_dump(mode="json", by_alias=True),
                     "interface": interface.model_dump(mode="json", by_alias=True),
@@ -63,6 +65,30 @@ def _capabilities(bench: Bench) -> Capabilities:
     return found.model_copy(update={"padding": padding, "causal": causal})
 
 
+def _recipe(bench: Bench, emit: Emit) -> dict[str, Any]:
+    """The loss that the task means, and the parameters that it does not depend on left out.
+
+    A parameter that is used and gets no gradient is a defect and stays, for the check to fail.
+    """
+    from slmconform.measure.batches import loss_kind
+    from slmconform.measure.gradient import constants, derivatives, probed_gradients
+
+    emit({"phase": "gradients"})
+    reached = probed_gradients(bench).of
+    idle = {
+        d.name
+        for which in ("tied", "untied")
+        for d in derivatives(bench, which)
+        if d.product == d.measured == 0.0
+    }
+    left = [
+        name
+        for name, _ in bench.model.module.named_parameters()
+        if reached.get(name) is None and (name in constants(bench) or name in idle)
+    ]
+    return {"loss": loss_kind(bench), "trainable": ["*", *(f"!{name}" for name in left)]}
+
+
 def _keeps(bench: Bench, side: str) -> bool:
     from slmconform.measure.invariance import padding_gap
     from slmconform.model.loaded import CandidateError
@@ -84,24 +110,39 @@ def _looks_causal(bench: Bench) -> bool:
 
 
 def measure(arguments: dict[str, Any], emit: Emit) -> None:
-    """Send everything that evidence holds of the loaded model; tensors go to the scratch folder."""
+    """Send everything that evidence holds of the loaded model; tensors go to the scratch folder.
+
+    A recipe or a score that cannot be recorded is sent as ``refused``.
+    """
     from safetensors.torch import save_file
 
-    from slmconform.measure import generation, reference
+    from slmconform.measure import evaluation, generation, reference, variants
     from slmconform.measure.configuration import effective
     from slmconform.measure.forward import float64
     from slmconform.measure.opening import opened
+    from slmconform.recording import training
 
     with opened(arguments) as (bench, setting):
         emit({"phase": "float64 outputs"})
         records, tensors = reference.kept(float64(bench))
         inputs = bench.inputs("typical")
         tensors |= {f"input.{name}": value.contiguous() for name, value in inputs.items()}
-        save_file(tensors, Path(arguments["scratch"]) / "evidence.safetensors")
         emit({"phase": "tokens"})
         greedy = _unless_unanswered(lambda: generation.in_float64(bench)) or []
         emit({"phase": "distance from float64"})
         device = _device(bench, setting)
+        try:
+            trained = training.measured(bench, arguments.get("time_budget"), emit)
+            emit({"phase": "scores"})
+            scores = evaluation.records(bench)
+        except Unanswered as error:
+            emit({"refused": str(error)})
+            return
+        if trained is not None:
+            tensors |= trained.tensors
+            device = device.model_copy(update={"training": trained.device})
+        save_file(tensors, Path(arguments["scratch"]) / "evidence.safetensors")
+        emit({"phase": "variants"})
         emit(
             {
                 "configuration": effective(bench),
@@ -110,9 +151,35 @@ def measure(arguments: dict[str, Any], emit: Emit) -> None:
                 "outputs": [record.model_dump() for record in records],
                 "greedy": [row.model_dump() for row in greedy],
                 "device": [setting["device"], device.model_dump()],
+                "evaluations": [row.model_dump() for row in scores],
+                "variants": [row.model_dump() for row in variants.records(bench)],
+                "training": trained.record.model_dump() if trained else None,
                 **_texts(bench),
             }
         )
+
+
+def train(arguments: dict[str, Any], emit: Emit) -> None:
+    """Send the plan of the reference training and each of its steps, then how many there were.
+
+    A recipe that is not the recorded one is sent as ``differs``, what cannot be trained as
+    ``refused``.
+    """
+    from slmconform.measure.opening import opened
+    from slmconform.model.device import DeviceUnavailable
+    from slmconform.model.loaded import CandidateError
+    from slmconform.recording.rerun import rerun
+
+    try:
+        with opened(arguments) as (bench, setting):
+            emit({"phase": "loading the model"})
+            emit({"trained": rerun(bench, setting["device"], arguments["steps"], emit)})
+    except Nonconformance as error:
+        emit({"differs": f"{error.where}: {error} ({error.why}); {error.fix}"})
+    except CandidateError as error:
+        emit({"refused": f"the model raises in its {error.phase}: {error}"})
+    except (DeviceUnavailable, Unanswered) as error:
+        emit({"refused": str(error)})
 
 
 def _device(bench: Bench, setting: dict[str, Any]) -> DeviceRecord:

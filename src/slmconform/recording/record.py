@@ -15,12 +15,16 @@ from slmconform.engine.model_process import UNTRUSTED_CODE
 from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
 from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.read import Package
+from slmconform.package.variants import files_of_variants
 from slmconform.recording.asking import NoAnswer, ask
 from slmconform.report.writing import Unwritable, require_writable, write_whole
+from slmconform.standard.catalogue import catalogue
 from slmconform.standard.evidence import Evidence, FileRecord, ModelRecord, TensorRecord
 from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, MANIFEST
+from slmconform.standard.manifest import Manifest
 from slmconform.standard.report import Outcome, Report
 
+LEAST = "reproducible"  # what is recorded in any case
 IGNORED = ("evidence",)  # what is there is about to be replaced
 
 
@@ -34,11 +38,15 @@ class RecordingRefused(Exception):
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What a caller may choose; ``timeout`` in seconds."""
+    """What a caller may choose; ``timeout`` and ``time_budget`` in seconds.
+
+    The budget is for the reference training: it lowers the number of steps, never below ten.
+    """
 
     device: str = "auto"
     trust_code: bool = False
     timeout: float = 600.0
+    time_budget: float | None = None
 
 
 def record(
@@ -76,11 +84,7 @@ def record(
 
 def _require_recordable(package: Package, options: RecordOptions) -> None:
     """What can be refused before the model is run."""
-    if package.manifest is None:
-        state = "is not valid: see `slmconform check`" if package.has_manifest else "does not exist"
-        fix = "" if package.has_manifest else "; `slmconform init` writes one"
-        raise CouldNotRun(f"{package.root / MANIFEST} {state}{fix}")
-    loader = package.manifest.loader
+    loader = declared(package).loader
     if loader.kind == "torch" and not options.trust_code:
         raise RecordingRefused(f"{loader.entry} {UNTRUSTED_CODE}", 3)
     folder = (package.root / EVIDENCE).parent
@@ -89,12 +93,21 @@ def _require_recordable(package: Package, options: RecordOptions) -> None:
     require_writable(package.root / EVIDENCE if folder.exists() else folder)
 
 
+def declared(package: Package) -> Manifest:
+    """The manifest of a package; raises `CouldNotRun` with what to do where there is none."""
+    if package.manifest is None:
+        state = "is not valid: see `slmconform check`" if package.has_manifest else "does not exist"
+        fix = "" if package.has_manifest else "; `slmconform init` writes one"
+        raise CouldNotRun(f"{package.root / MANIFEST} {state}{fix}")
+    return package.manifest
+
+
 def _require_sound(
     package: Package, options: RecordOptions, watch: Watch, server: ForkServer
 ) -> None:
     """Nothing that can be asked without a reference may fail."""
     chosen = CheckOptions(
-        profile="reproducible",
+        profile=_highest(package),
         device=options.device,
         trust_code=options.trust_code,
         timeout=options.timeout,
@@ -105,7 +118,9 @@ def _require_sound(
     if report.failures:
         ids = ", ".join(r.id for r in report.failures)
         raise RecordingRefused(f"the package does not hold: {ids}", 1, report)
-    unknown = [r for r in report.results if r.outcome is Outcome.NOT_EXAMINED]
+    claimed = catalogue().profiles[max(declared(package).profile, LEAST, key=_rank)].ids
+    open_ = (r for r in report.results if r.outcome is Outcome.NOT_EXAMINED)
+    unknown = [r for r in open_ if r.id in claimed]
     if unknown:
         raise RecordingRefused(unknown[0].detail, 3, report)
 
@@ -114,18 +129,36 @@ def _measure(
     package: Package, options: RecordOptions, scratch: Path, watch: Watch, server: ForkServer
 ) -> dict[str, Any]:
     try:
-        return ask(
+        seen = ask(
             server,
             "measure",
-            package.root,
-            str(scratch),
-            device=options.device,
-            ignore=IGNORED,
+            {
+                "package": str(package.root),
+                "scratch": str(scratch),
+                "device": options.device,
+                "ignore": list(IGNORED),
+                "time_budget": options.time_budget,
+            },
             timeout=options.timeout,
             watch=watch,
         )
     except NoAnswer as error:
         raise RecordingRefused(f"the measurement broke off: {error}", 1) from None
+    if "refused" in seen:
+        raise RecordingRefused(str(seen["refused"]), 1)
+    return seen
+
+
+def _rank(profile: str) -> int:
+    return list(catalogue().profiles).index(profile)
+
+
+def _highest(package: Package) -> str:
+    """The profile that what is declared can be asked for, whatever the author claims so far."""
+    manifest = package.require_manifest()
+    if manifest.evaluation or manifest.variants:
+        return "evaluated"
+    return "trainable" if manifest.training else LEAST
 
 
 def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidence:
@@ -155,10 +188,11 @@ def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidenc
 
 
 def _files(package: Package) -> list[FileRecord]:
-    folder = package.folder
+    folder, variants = package.folder, files_of_variants(package)
     return [
         FileRecord(path=path, size=folder.entries[path].size, sha256=folder.sha256(path))
         for path in folder.recorded()
+        if path not in variants
     ]
 
 

@@ -52,8 +52,10 @@ def measured(bench: Bench, budget: float | None, emit: Emit) -> Trained | None:
     gradients = float64_gradients(bench)
     exact = float64_run(bench, steps)
     used = batches(bench)[:steps]
+    recipe = recipe_of(bench)
     record = TrainingRecord(
-        recipe=recipe_of(bench).model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
+        data_sha256=bench.package.folder.sha256(recipe.data) if recipe.data else None,
         inputs=sorted(used[0].inputs),
         labels=sorted(used[0].labels),
         steps=steps,

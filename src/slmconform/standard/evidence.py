@@ -92,6 +92,7 @@ class TrainingRecord(Record):
     """
 
     recipe: dict[str, Any]
+    data_sha256: Sha256 | None = None
     inputs: list[str]
     labels: list[str]
     steps: Annotated[int, Field(ge=10)]
@@ -103,9 +104,9 @@ class TrainingRecord(Record):
 class DeviceTrainingRecord(Record):
     """The run in the shipped dtype on one class of device.
 
-    ``losses`` are compared up to where ``envelope`` exceeds 1e-4: the largest relative deviation
-    of the loss over ``configurations``, one value a step. ``gradients`` and ``changes`` map
-    parameter names to the largest relative distance from float64 over the configurations.
+    ``envelope`` holds, step by step, the largest deviation of the loss from float64, over the
+    larger of one and it, in ``configurations``. ``gradients`` and ``changes`` map parameter names
+    to the largest distance from float64, over the global norm.
     """
 
     dtype: str
