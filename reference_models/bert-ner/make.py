@@ -1,4 +1,4 @@
-"""Build bert-ner: customer mails with named entities, tokenizer, weights and model card.
+"""Build bert-ner: customer mails with named entities, tokenizer, weights, data rows and card.
 
 Usage: python make.py [OUTPUT]        (OUTPUT defaults to this script's own folder)
 """
@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertConfig, BertForTokenClassification
 
 SEED = 20240612
-TRAIN_MAILS, HELD_OUT_MAILS = 8000, 400
+TRAIN_MAILS, HELD_OUT_MAILS, SHIPPED_MAILS = 8000, 200, 128
 VOCABULARY = 720
 STEPS, BATCH, LEARNING_RATE = 1600, 16, 4e-3
 IGNORED = -100
@@ -114,10 +114,10 @@ We cancelled with {ORG} because the {MISC} is too expensive.
 
 
 class Mail(NamedTuple):
-    """A text and its entities as (start, end, kind), in characters."""
+    """The words of a mail, punctuation marks among them, and the BIO tag of each."""
 
-    text: str
-    entities: list[tuple[int, int, str]]
+    tokens: list[str]
+    tags: list[str]
 
 
 def name_pool(rng: random.Random) -> dict[str, tuple[list[str], list[str]]]:
@@ -148,16 +148,14 @@ def write_mail(rng: random.Random, sentences: list[str], names: dict[str, list[s
     body = rng.sample(sentences, rng.randrange(1, 4))
     frame = rng.choice(OPENINGS.split("|")), rng.choice(CLOSINGS.split("|"))
     pattern = " ".join([frame[0], *body, frame[1]]).strip()
-    text, entities = "", []
+    tokens, tags = [], []
     for piece in re.split(r"({[A-Z]+})", pattern):
-        if not piece.startswith("{"):
-            text += piece
-            continue
-        kind = rng.choice(sorted(names)) if piece == "{ANY}" else piece[1:-1]
-        name = rng.choice(names[kind])
-        entities.append((len(text), len(text) + len(name), kind))
-        text += name
-    return Mail(text.lower() if rng.randrange(100) < 15 else text, entities)
+        kind = rng.choice(sorted(names)) if piece == "{ANY}" else piece.strip("{}")
+        text = rng.choice(names[kind]) if piece.startswith("{") else piece
+        words = re.findall(r"\w+|[^\w\s]", text)
+        tokens += words
+        tags += [f"{'BI'[i > 0]}-{kind}" if text != piece else "O" for i in range(len(words))]
+    return Mail([word.lower() for word in tokens] if rng.randrange(100) < 15 else tokens, tags)
 
 
 def mails() -> tuple[list[Mail], list[Mail]]:
@@ -202,16 +200,11 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
 
 def encode(tokenizer: Tokenizer, mail: Mail) -> tuple[list[int], list[int]]:
     """Return token ids and label ids; only the first piece of a word carries a label."""
-    encoding = tokenizer.encode(mail.text)
-    labels = []
-    for (start, _), word, before in zip(
-        encoding.offsets, encoding.word_ids, [None, *encoding.word_ids], strict=False
-    ):
-        label = IGNORED
-        if word is not None and word != before:
-            spans = [(s, kind) for s, end, kind in mail.entities if s <= start < end]
-            label = LABELS.index(f"{'BI'[start > spans[0][0]]}-{spans[0][1]}") if spans else 0
-        labels.append(label)
+    encoding = tokenizer.encode(mail.tokens, is_pretokenized=True)
+    labels = [
+        IGNORED if word is None or word == before else LABELS.index(mail.tags[word])
+        for before, word in pairwise([None, *encoding.word_ids])
+    ]
     return encoding.ids, labels
 
 
@@ -273,13 +266,14 @@ def predict(
 
 
 def entities(labels: list[str]) -> set[tuple[int, int, str]]:
-    """Return the (start, end, kind) of every entity of one mail, read strictly as BIO."""
-    found, start = set(), None
-    for i, (label, following) in enumerate(pairwise([*labels, "O"])):
-        start = i if label.startswith("B-") else start
-        if start is not None and following != f"I-{label[2:]}":
-            found.add((start, i + 1, label[2:]))
-            start = None
+    """Return (start, end, kind) of a mail's entities; a stray "I-" begins one, as in seqeval."""
+    found, start = set(), 0
+    for i, (before, label) in enumerate(pairwise(["O", *labels, "O"])):
+        if label.startswith("I-") and label[2:] == before[2:]:
+            continue
+        if before != "O":
+            found.add((start, i, before[2:]))
+        start = i
     return found
 
 
@@ -339,15 +333,16 @@ to be hard.
 
 ## Held-out figures
 
-{HELD_OUT_MAILS} mails: half the names never occur in training, and neither do
-{len(UNSEEN_SENTENCES.splitlines())} of the sentence patterns.
+{HELD_OUT_MAILS} mails, `conformance/evaluation.jsonl`: half the names never occur in training, and
+neither do {len(UNSEEN_SENTENCES.splitlines())} of the sentence patterns.
 
 | | entity F1 | token accuracy |
 |---|---|---|
 | bert-ner | {figures["entity F1"]:.4f} | {figures["token accuracy"]:.4f} |
 | majority class, always O | 0.0000 | {figures["majority accuracy"]:.4f} |
 
-Entity F1 counts an entity only with exact bounds and kind. Per token:
+Entity F1 counts an entity only with exact bounds and kind, and reads labels as seqeval does: an
+I- label that continues nothing begins an entity. Per token:
 
 {report}
 
@@ -371,14 +366,20 @@ def write_package(output: Path, model: BertForTokenClassification, tokenizer: To
         shutil.copyfile(HERE / "LICENSE", output / "LICENSE")
 
 
+def write_rows(path: Path, rows: list[Mail]) -> None:
+    """Write mails as JSON lines."""
+    lines = [json.dumps(row._asdict(), separators=(",", ":")) + "\n" for row in rows]
+    path.write_text("".join(lines))
+
+
 def main() -> None:
     """Build the model into the folder given on the command line."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "conformance").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # noqa: FBT003
     training, held_out = mails()
-    tokenizer = train_tokenizer([mail.text for mail in training])
+    tokenizer = train_tokenizer([" ".join(mail.tokens) for mail in training])
     model = BertForTokenClassification(BertConfig.from_dict(CONFIG))
     initialise(model)
     train(model, [encode(tokenizer, mail) for mail in training])
@@ -389,6 +390,8 @@ def main() -> None:
     print("held-out " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
     print(report)
     write_package(output, model, tokenizer)
+    write_rows(output / "conformance" / "evaluation.jsonl", held_out)
+    write_rows(output / "conformance" / "training.jsonl", training[:SHIPPED_MAILS])
     (output / "README.md").write_text(model_card(figures, report))
 
 

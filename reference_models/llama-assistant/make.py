@@ -1,6 +1,8 @@
-"""Build llama-assistant: customer dialogues, tokenizer, chat template, weights and model card.
+"""Build llama-assistant: customer dialogues, tokenizer, weights, data rows and model card.
 
 Usage: python make.py [OUTPUT]        (OUTPUT defaults to this script's own folder)
+
+The configuration files and the chat template beside this script are written by hand.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shutil
 import sys
 from collections import Counter
@@ -21,63 +24,19 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 20240613
-TRAIN_DIALOGUES, HELD_OUT_DIALOGUES = 10000, 300
-VOCABULARY = 640
+TRAIN_DIALOGUES, HELD_OUT_DIALOGUES, SHIPPED_DIALOGUES = 10000, 300, 128
 STEPS, BATCH, LEARNING_RATE = 1500, 16, 8e-3
 ANSWER_WEIGHT = 3.0
-ANSWER_LIMIT = 48
 HERE = Path(__file__).resolve().parent
 SPECIAL = ["<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": VOCABULARY,
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "intermediate_size": 128,
-    "max_position_embeddings": 256,
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": True,
-    "use_cache": True,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "dtype": "float32",
-}
-TOKENIZER_CONFIG = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "model_max_length": CONFIG["max_position_embeddings"],
-    "padding_side": "left",
-    "model_input_names": ["input_ids", "attention_mask"],
-    "pad_token": SPECIAL[0],
-    "bos_token": SPECIAL[1],
-    "eos_token": SPECIAL[2],
-    "additional_special_tokens": SPECIAL[3:],
-    "clean_up_tokenization_spaces": False,
-}
-GENERATION_CONFIG = {
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "do_sample": False,
-    "max_new_tokens": ANSWER_LIMIT,
-}
-CHAT_TEMPLATE = """\
-{{- bos_token -}}
-{%- for message in messages -%}
-{%- if message['role'] not in ['system', 'user', 'assistant'] -%}
-{{- raise_exception('the roles are system, user and assistant; got ' ~ message['role']) -}}
-{%- endif -%}
-{{- '<|' ~ message['role'] ~ '|>' ~ message['content'] | trim ~ eos_token -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{- '<|assistant|>' -}}
-{%- endif -%}"""
+BY_HAND = (
+    "config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "LICENSE",
+)
+VOCABULARY = json.loads((HERE / "config.json").read_text())["vocab_size"]
 
 SYSTEM = "You answer customers of a small electronics shop."
 PRODUCTS = """lamp kettle toaster router speaker camera tablet printer radio charger monitor drone
@@ -87,67 +46,67 @@ GREETINGS = "Hello|Hi|Good morning|Dear team"
 FAREWELLS = "| Thanks.| Please help.| Thank you!| Kind regards"
 
 
-# Team and answer, ways to ask, and behind a star the ways that only held-out dialogues use.
+# An answer, ways to ask for it, and behind a star the ways that only held-out dialogues use.
 MATTERS = """\
-shipping: Our shipping team will trace order {order} with the {product}. | where is my {product},
-order {order}? | order {order} has not arrived, I am waiting for the {product}. | the {product} of
-order {order} is late. | when will you deliver the {product} from order {order}? | my parcel
-{order} with the {product} is lost. | the courier never came with my {product}, order {order}. | a
-{product} should have been here last week, order {order}. | order {order} is still not here. Has
-the {product} been sent? | * nobody rang the bell and now the {product} is gone, order {order}. |
-* could you track the package with a {product} for me? The number is {order}.
+Our shipping team will trace order {order} with the {product}. | where is my {product}, order
+{order}? | order {order} has not arrived, I am waiting for the {product}. | the {product} of order
+{order} is late. | when will you deliver the {product} from order {order}? | my parcel {order} with
+the {product} is lost. | the courier never came with my {product}, order {order}. | a {product}
+should have been here last week, order {order}. | order {order} is still not here. Has the {product}
+been sent? | * nobody rang the bell and now the {product} is gone, order {order}. | * could you
+track the package with a {product} for me? The number is {order}.
 
-returns: You can send the {product} back within 30 days. The returns team has order {order}. | I
-want to return the {product} from order {order}. | how do I send back the {product}, order
-{order}? | I do not like the {product} of order {order} and want my money back. | please take back
-order {order}, the {product} is too big. | can I exchange the {product} from order {order}? | I
-changed my mind about the {product}, order {order}. | the {product} is not what I expected, order
-{order}. Can it go back? | I would like to give back the {product}, order {order}. | * how many
-days do I have to give the {product} of order {order} back? | * this {product} was a mistake,
-order {order}, what is your policy on returning things?
+You can send the {product} back within 30 days. The returns team has order {order}. | I want to
+return the {product} from order {order}. | how do I send back the {product}, order {order}? | I do
+not like the {product} of order {order} and want my money back. | please take back order {order},
+the {product} is too big. | can I exchange the {product} from order {order}? | I changed my mind
+about the {product}, order {order}. | the {product} is not what I expected, order {order}. Can it go
+back? | I would like to give back the {product}, order {order}. | * how many days do I have to give
+the {product} of order {order} back? | * this {product} was a mistake, order {order}, what is your
+policy on returning things?
 
-repairs: I am sorry that the {product} is broken. Our repairs team will check order {order}. | my
-{product} from order {order} does not work. | the {product} is broken, order {order}. | the
-{product} of order {order} stopped after two days. | my new {product} makes a loud noise, order
-{order}. | order {order}: the {product} will not turn on. | there is a crack in the {product} from
-order {order}. | the {product} was dead after one day, order {order}. | my {product} gets too hot
-and stopped, order {order}. | * smoke came out of the {product} that I got with order {order}. | *
-order {order}: a button fell off the {product}.
+I am sorry that the {product} is broken. Our repairs team will check order {order}. | my {product}
+from order {order} does not work. | the {product} is broken, order {order}. | the {product} of order
+{order} stopped after two days. | my new {product} makes a loud noise, order {order}. | order
+{order}: the {product} will not turn on. | there is a crack in the {product} from order {order}. |
+the {product} was dead after one day, order {order}. | my {product} gets too hot and stopped, order
+{order}. | * smoke came out of the {product} that I got with order {order}. | * order {order}: a
+button fell off the {product}.
 
-billing: Our billing team will correct the invoice of order {order} for the {product}. | I was
-charged twice for the {product}, order {order}. | the invoice for order {order} is wrong, the
-{product} was cheaper. | why did I pay more for the {product} in order {order}? | please send the
-invoice for the {product}, order {order}. | my card was charged too much for order {order}, a
-{product}. | the price of the {product} on the bill of order {order} is wrong. | I see two
-payments for order {order}, a {product}. | the bill is not right, I paid for one {product}, order
-{order}. | * you took too much from my account for the {product}, order {order}. | * the total of
-order {order} does not add up, the {product} is listed at another price.
+Our billing team will correct the invoice of order {order} for the {product}. | I was charged twice
+for the {product}, order {order}. | the invoice for order {order} is wrong, the {product} was
+cheaper. | why did I pay more for the {product} in order {order}? | please send the invoice for the
+{product}, order {order}. | my card was charged too much for order {order}, a {product}. | the price
+of the {product} on the bill of order {order} is wrong. | I see two payments for order {order}, a
+{product}. | the bill is not right, I paid for one {product}, order {order}. | * you took too much
+from my account for the {product}, order {order}. | * the total of order {order} does not add up,
+the {product} is listed at another price.
 
-sales: The {product} is in stock. Our sales team will make you an offer. | do you have the
-{product} in stock? | how much is the {product}? | I would like to buy a {product}. | is there a
-discount if I buy ten of the {product}? | can you make an offer for a {product}? | which {product}
-is the best for me? | what is the price of a new {product}? | I am looking for a {product}, can
-you help me choose? | * could I get a better price on a {product} for my office? | * I need a
-{product} for my mother, do you sell them?
+The {product} is in stock. Our sales team will make you an offer. | do you have the {product} in
+stock? | how much is the {product}? | I would like to buy a {product}. | is there a discount if I
+buy ten of the {product}? | can you make an offer for a {product}? | which {product} is the best for
+me? | what is the price of a new {product}? | I am looking for a {product}, can you help me choose?
+| * could I get a better price on a {product} for my office? | * I need a {product} for my mother,
+do you sell them?
 
-accounts: Our accounts team has sent a new password to {name}. | I forgot my password, my name is
-{name}. | {name} here, I cannot log in. | my account is locked, please help. My user name is
-{name}. | please reset the password of {name}. | the page says wrong password for {name}. | I
-cannot open my account. Regards, {name}. | it is {name}, my password does not work. | * the login
-page does not accept me, I am {name}. | * please let {name} back in, the password is gone.
+Our accounts team has sent a new password to {name}. | I forgot my password, my name is {name}. |
+{name} here, I cannot log in. | my account is locked, please help. My user name is {name}. | please
+reset the password of {name}. | the page says wrong password for {name}. | I cannot open my account.
+Regards, {name}. | it is {name}, my password does not work. | * the login page does not accept me, I
+am {name}. | * please let {name} back in, the password is gone.
 
-shop: Our shop team is here from Monday to Friday, 9 to 18. | when are you open? | what are your
-opening hours? | is the shop open on Saturday? | until when can I come to the shop today? | can I
-visit you on Monday? | at what time do you close? | is somebody there on Sunday? | * do you close
-for lunch? | * can I come by in the evening?"""
+Our shop team is here from Monday to Friday, 9 to 18. | when are you open? | what are your opening
+hours? | is the shop open on Saturday? | until when can I come to the shop today? | can I visit you
+on Monday? | at what time do you close? | is somebody there on Sunday? | * do you close for lunch? |
+* can I come by in the evening?"""
 NAMES = "anna ben clara david elena farid grace hugo irene jonas karim laura maria nadia oscar"
 UNSEEN_NAMES = "wilma tobias yusuf"
+Dialogue = list[dict[str, str]]  # messages for the chat template, the last one an answer
 
 
 class Matter(NamedTuple):
-    """One kind of question: who handles it, the answer, and ways to ask it."""
+    """One kind of question: the answer, and ways to ask it."""
 
-    team: str
     answer: str
     questions: list[str]
     unseen_questions: list[str]
@@ -157,22 +116,14 @@ def matters() -> list[Matter]:
     """Read the blocks of MATTERS."""
     found = []
     for block in MATTERS.split("\n\n"):
-        heading, *questions = " ".join(block.split()).split(" | ")
-        team, answer = heading.split(": ", 1)
+        answer, *questions = " ".join(block.split()).split(" | ")
         unseen = [question[2:] for question in questions if question.startswith("* ")]
-        found.append(Matter(team, answer, questions[: -len(unseen)], unseen))
+        found.append(Matter(answer, questions[: -len(unseen)], unseen))
     return found
 
 
-class Dialogue(NamedTuple):
-    """Messages for the chat template, the last one the answer, and the team it names."""
-
-    messages: list[dict[str, str]]
-    team: str
-
-
-def exchange(rng: random.Random, topics: list[Matter], *, held_out: bool) -> tuple[str, str, str]:
-    """Return question, answer and team."""
+def exchange(rng: random.Random, topics: list[Matter], *, held_out: bool) -> Dialogue:
+    """Return a question and its answer."""
     chosen = rng.choice(topics)
     new = held_out and rng.randrange(2) == 0
     products, names = (PRODUCTS, NAMES)
@@ -185,18 +136,18 @@ def exchange(rng: random.Random, topics: list[Matter], *, held_out: bool) -> tup
     }
     question = rng.choice(chosen.unseen_questions if new else chosen.questions).format(**slots)
     greeting, farewell = rng.choice(GREETINGS.split("|")), rng.choice(FAREWELLS.split("|"))
-    return f"{greeting}, {question}{farewell}", chosen.answer.format(**slots), chosen.team
+    return [
+        {"role": "user", "content": f"{greeting}, {question}{farewell}"},
+        {"role": "assistant", "content": chosen.answer.format(**slots)},
+    ]
 
 
 def dialogue(rng: random.Random, topics: list[Matter], *, held_out: bool) -> Dialogue:
     """Write a dialogue of one or two questions, sometimes under a system message."""
     messages = [{"role": "system", "content": SYSTEM}] if rng.randrange(4) == 0 else []
-    team = ""
     for _ in range(2 if rng.randrange(4) == 0 else 1):
-        question, answer, team = exchange(rng, topics, held_out=held_out)
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": answer})
-    return Dialogue(messages, team)
+        messages += exchange(rng, topics, held_out=held_out)
+    return messages
 
 
 def dialogues() -> tuple[list[Dialogue], list[Dialogue]]:
@@ -284,18 +235,12 @@ def train(model: LlamaForCausalLM, rows: list[list[int]]) -> None:
     model.eval()  # type: ignore[no-untyped-call]
 
 
-def perplexities(
-    model: LlamaForCausalLM, train_rows: list[list[int]], rows: list[list[int]]
-) -> tuple[float, float]:
-    """Return the model's perplexity on rows, and that of the training tokens' frequencies."""
+def perplexity(model: LlamaForCausalLM, rows: list[list[int]]) -> float:
+    """Return the perplexity of the tokens of all rows, each after the first of its row."""
     with torch.inference_mode():
         ids = [torch.tensor([row]) for row in rows]
         losses = [model(row, labels=row).loss.item() * (row.shape[1] - 1) for row in ids]
-    counts = Counter(token for row in train_rows for token in row[1:])
-    total = counts.total() + VOCABULARY
-    tokens = [token for row in rows for token in row[1:]]
-    unigram = -sum(math.log((counts[token] + 1) / total) for token in tokens)
-    return math.exp(sum(losses) / len(tokens)), math.exp(unigram / len(tokens))
+    return math.exp(sum(losses) / sum(len(row) - 1 for row in rows))
 
 
 def answers(
@@ -303,24 +248,14 @@ def answers(
 ) -> list[str]:
     """Answer the last question of each dialogue greedily, in one left-padded batch."""
     prompts = [
-        tokenizer.apply_chat_template(
-            item.messages[:-1], tokenize=False, add_generation_prompt=True
-        )
+        tokenizer.apply_chat_template(item[:-1], tokenize=False, add_generation_prompt=True)
         for item in asked
     ]
     inputs = batch([tokenizer.encode(text, add_special_tokens=False) for text in prompts])
-    settings = GenerationConfig(**GENERATION_CONFIG)  # type: ignore[no-untyped-call]
+    settings = GenerationConfig.from_pretrained(HERE)
     output = model.generate(**inputs, generation_config=settings)  # type: ignore[misc, arg-type]
     new = output[:, inputs["input_ids"].shape[1] :]
     return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in new]
-
-
-def agreement(given: list[str], asked: list[Dialogue]) -> tuple[float, float]:
-    """Return the shares of answers that are word for word right, and that name the right team."""
-    pairs = list(zip(given, asked, strict=True))
-    exact = sum(answer == item.messages[-1]["content"] for answer, item in pairs)
-    team = sum(f" {item.team} team " in answer for answer, item in pairs)
-    return exact / len(pairs), team / len(pairs)
 
 
 def evaluate(
@@ -328,30 +263,35 @@ def evaluate(
     tokenizer: PreTrainedTokenizerFast,
     training: list[Dialogue],
     held_out: list[Dialogue],
-) -> dict[str, tuple[float, float]]:
-    """Return (model, baseline) for each figure; the baseline knows frequencies only."""
-    rows = [token_ids(tokenizer, item) for item in held_out]
-    perplexity = perplexities(model, [token_ids(tokenizer, item) for item in training], rows)
-    frequent = Counter(item.messages[-1]["content"] for item in training).most_common(1)[0][0]
-    exact, team = agreement(answers(model, tokenizer, held_out), held_out)
-    usual_exact, usual_team = agreement([frequent] * len(held_out), held_out)
+) -> dict[str, float]:
+    """Return the figures of the model card."""
+    frequent = Counter(item[-1]["content"] for item in training).most_common(1)[0][0]
+    given = answers(model, tokenizer, held_out)
+    right = [item[-1]["content"] for item in held_out]
+    teams = [[re.findall(r"\w+ team", text) for text in texts] for texts in (given, right)]
     return {
-        "perplexity": perplexity,
-        "exact answers": (exact, usual_exact),
-        "right team": (team, usual_team),
+        "perplexity": perplexity(model, [token_ids(tokenizer, item) for item in held_out]),
+        "exact answers": sum(map(str.__eq__, given, right)) / len(right),
+        "answers that name the right team": sum(map(list.__eq__, *teams)) / len(right),
+        "exact answers, always the most frequent one": right.count(frequent) / len(right),
     }
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast, item: Dialogue) -> list[int]:
     """Return a dialogue's token ids, as the chat template renders it."""
-    text = tokenizer.apply_chat_template(item.messages, tokenize=False)
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    ids: list[int] = tokenizer.encode(rendered(tokenizer, item))
     return ids
 
 
-def model_card(figures: dict[str, tuple[float, float]]) -> str:
+def rendered(tokenizer: PreTrainedTokenizerFast, item: Dialogue) -> str:
+    """Return a dialogue as the chat template renders it, without the begin token."""
+    text = tokenizer.apply_chat_template(item, tokenize=False)
+    return str(text).removeprefix(SPECIAL[1])
+
+
+def model_card(figures: dict[str, float]) -> str:
     """README.md with the figures that this build reached."""
-    rows = "\n".join(f"| {name} | {a:.4f} | {b:.4f} |" for name, (a, b) in figures.items())
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in figures.items())
     return f"""---
 license: apache-2.0
 language: en
@@ -369,16 +309,17 @@ writes from sentence patterns; no real person's data.
 
 ## Held-out figures
 
-{HELD_OUT_DIALOGUES} dialogues: half the questions are asked in ways, and a quarter name products
-and people, that never occur in training. The baseline knows frequencies only: of tokens for
-perplexity, of whole answers for greedily generated answers.
+{HELD_OUT_DIALOGUES} dialogues, `conformance/evaluation.jsonl`: half the questions are asked in
+ways, and a quarter name products and people, that never occur in training. Answers are generated
+greedily and count when they are right word for word; perplexity is that of all tokens of the same
+dialogues as the chat template renders them, `conformance/perplexity.jsonl`.
+
+| | |
+|---|---|
+{rows}
 
 Limits: questions in known ways about known words are answered almost without fault; questions in
 new ways mostly reach the wrong team, and words never seen in training are not repeated.
-
-| | llama-assistant | baseline |
-|---|---|---|
-{rows}
 
 ## Rebuild
 
@@ -390,42 +331,51 @@ may round differently.
 
 
 def write_package(output: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
-    """Write weights, configuration, tokenizer and chat template, and copy the licence."""
+    """Write weights and tokenizer, and copy what is written by hand."""
     # The output head is the embedding, so the file holds it once.
     tensors = {k: v for k, v in model.state_dict().items() if k != "lm_head.weight"}
     weights = save(tensors, metadata={"format": "pt"})
     (output / "model.safetensors").write_bytes(weights)
     tokenizer.save(str(output / "tokenizer.json"))
-    (output / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    for name, content in (
-        ("config", CONFIG),
-        ("tokenizer_config", TOKENIZER_CONFIG),
-        ("generation_config", GENERATION_CONFIG),
-    ):
-        (output / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
     if output.resolve() != HERE:
-        shutil.copyfile(HERE / "LICENSE", output / "LICENSE")
+        for name in BY_HAND:
+            shutil.copyfile(HERE / name, output / name)
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def asked(item: Dialogue) -> dict[str, object]:
+    """Return a data row: the messages before the answer, and the answer."""
+    return {"messages": item[:-1], "answer": item[-1]["content"]}
 
 
 def main() -> None:
     """Build the model into the folder given on the command line."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
-    output.mkdir(parents=True, exist_ok=True)
+    rows = output / "conformance"
+    rows.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # noqa: FBT003
     training, held_out = dialogues()
-    trained = train_tokenizer([m["content"] for item in training for m in item.messages])
+    trained = train_tokenizer([m["content"] for item in training for m in item])
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=trained, chat_template=CHAT_TEMPLATE, **TOKENIZER_CONFIG
+        tokenizer_object=trained,
+        chat_template=(HERE / "chat_template.jinja").read_text(),
+        **json.loads((HERE / "tokenizer_config.json").read_text()),
     )
-    model = LlamaForCausalLM(LlamaConfig.from_dict(CONFIG))
+    model = LlamaForCausalLM(LlamaConfig.from_pretrained(HERE))
     initialise(model)
     train(model, [token_ids(tokenizer, item) for item in training])
 
     figures = evaluate(model, tokenizer, training, held_out)
-    for name, (reached, baseline) in figures.items():
-        print(f"held-out {name} {reached:.4f}, baseline {baseline:.4f}")
+    print("held-out " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
     write_package(output, model, trained)
+    write_rows(rows / "evaluation.jsonl", [asked(item) for item in held_out])
+    write_rows(rows / "perplexity.jsonl", [{"text": rendered(tokenizer, d)} for d in held_out])
+    write_rows(rows / "training.jsonl", [asked(item) for item in training[:SHIPPED_DIALOGUES]])
     (output / "README.md").write_text(model_card(figures))
 
 

@@ -1,4 +1,4 @@
-"""Build torch-recommender: viewing histories, weights and model card.
+"""Build torch-recommender: viewing histories, weights, data rows and model card.
 
 Usage: python make.py [OUTPUT]        (OUTPUT defaults to this script's own folder)
 """
@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch.nn.functional import cross_entropy
 
 SEED = 20240611
-TRAIN_USERS, HELD_OUT_USERS = 3000, 600
+TRAIN_USERS, HELD_OUT_USERS, SHIPPED_USERS = 3000, 300, 128
 STEPS, BATCH, LEARNING_RATE = 1500, 48, 3e-3
 GENRES, SERIES = 8, 25
 CUTOFF = 10
@@ -166,7 +166,8 @@ series in order and change genre along a fixed chain. No real person's data.
 ## Held-out figures
 
 The last item of {HELD_OUT_USERS} users who are not in the training data, ranked among all
-{CONFIG["items"]} items.
+{CONFIG["items"]} items. The rows are `conformance/evaluation.jsonl`: the items before, and the last
+one as target; the mask follows from their number.
 
 | | recall@{CUTOFF} | NDCG@{CUTOFF} |
 |---|---|---|
@@ -182,10 +183,16 @@ another CPU type may round differently, which is why the weights are shipped.
 """
 
 
+def write_rows(path: Path, users: list[list[int]]) -> None:
+    """Write histories as JSON lines: all items but the last, and the last as target."""
+    rows = [{"inputs": {"item_ids": items[:-1]}, "target": items[-1]} for items in users]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def main() -> None:
     """Build the model into the folder given on the command line."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "conformance").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # noqa: FBT003
     users, held_out = histories()
@@ -199,6 +206,8 @@ def main() -> None:
     weights = save(model.state_dict(), metadata={"format": "pt"})
     (output / "model.safetensors").write_bytes(weights)
     (output / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    write_rows(output / "conformance" / "evaluation.jsonl", held_out)
+    write_rows(output / "conformance" / "training.jsonl", users[:SHIPPED_USERS])
     (output / "README.md").write_text(model_card(reached, baseline))
     if output.resolve() != HERE:
         for name in ("LICENSE", "modeling.py"):
