@@ -73,11 +73,10 @@ def seconds(command: Sequence[str], times: int) -> float:
     return best
 
 
-def peak(command: Sequence[str]) -> int:
+def peak(command: Sequence[str], *, silent: bool = True) -> int:
     """The largest memory of a command and all its descendants, bytes (shared pages once)."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+    output = subprocess.DEVNULL if silent else None
+    process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
     largest = 0
     done = threading.Event()
 

@@ -32,6 +32,7 @@ from slmconform.model.loaded import LoadedModel
 CHAOS = 1e-4  # deviation of a loss beyond which nothing can be told in float32
 LEAST = 10  # comparable steps
 FLOOR = 4e-7  # a few units of rounding of a float32 loss
+NARROW = (torch.uint8, torch.int8, torch.int16, torch.int32)
 RUNS = 6  # ways of training on the device, the plain one included
 
 
@@ -196,11 +197,18 @@ def require_calm(found: Envelope) -> None:
 
 
 def tensors_of(batches: list[Batch]) -> dict[str, Tensor]:
-    """The batches as evidence keeps them: stacked, integers as int32, floats as float32."""
+    """The batches as evidence keeps them: stacked, integers as narrow as they go."""
     kept = {}
     for prefix, part in (("batch", "inputs"), ("labels", "labels")):
         for name in getattr(batches[0], part):
             whole = torch.stack([getattr(one, part)[name] for one in batches])
-            dtype = torch.float32 if whole.is_floating_point() else torch.int32
-            kept[f"{prefix}.{name}"] = whole.to(dtype).contiguous()
+            kept[f"{prefix}.{name}"] = whole.to(_narrow(whole)).contiguous()
     return kept
+
+
+def _narrow(values: Tensor) -> torch.dtype:
+    if values.is_floating_point():
+        return torch.float32
+    low, high = int(values.min()), int(values.max())
+    fits = (d for d in NARROW if torch.iinfo(d).min <= low and high <= torch.iinfo(d).max)
+    return next(fits, torch.int64)

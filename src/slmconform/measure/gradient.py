@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class Gradients:
     loss: float
     of: dict[str, Tensor | None]
 
-    @property
+    @cached_property
     def norm(self) -> float:
         """The norm of all gradients together."""
         squares = [float(g.double().square().sum()) for g in self.of.values() if g is not None]

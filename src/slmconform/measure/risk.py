@@ -4,8 +4,8 @@ L(theta) = (1/N) sum over counted labels of l(M(x_i), y_i). Written from the def
 a library's loss is compared with something else than itself:
 
 * cross-entropy l = log(sum_c exp z_c) - z_y, dL/dz = (softmax(z) - onehot(y)) / N;
-* binary cross-entropy l = -[y log p + (1-y) log(1-p)] with p = sigmoid(z), here in the form
-  max(z, 0) - z y + log(1 + exp(-|z|)), which does not overflow; dL/dz = (p - y) / N;
+* binary cross-entropy l = -[y log p + (1-y) log(1-p)] with p = sigmoid(z), taken as
+  log p = -log(1 + exp(-z)), which neither overflows nor has a kink at 0; dL/dz = (p - y) / N;
 * mean squared error l = (z - y)^2, dL/dz = 2 (z - y) / N;
 * contrastive: cross-entropy over scale * cosine(a_i, b_j), with b_i the right one for a_i
   (Henderson et al. 2017, van den Oord et al. 2018).
@@ -132,7 +132,8 @@ def _cross_entropy(scores: Tensor, target: Tensor) -> tuple[Tensor, int]:
 
 def _binary_cross_entropy(scores: Tensor, target: Tensor) -> tuple[Tensor, int]:
     goal = target.to(scores.dtype).reshape(scores.shape)
-    terms = scores.clamp(min=0) - scores * goal + torch.log1p(torch.exp(-scores.abs()))
+    zero = torch.zeros_like(scores)
+    terms = goal * torch.logaddexp(-scores, zero) + (1 - goal) * torch.logaddexp(scores, zero)
     return terms.sum(), scores.numel()
 
 

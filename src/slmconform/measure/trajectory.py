@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ class Run:
     changes: dict[str, Tensor]
     frozen_moved: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def norm(self) -> float:
         """The norm of the whole change."""
         return math.sqrt(sum(float(c.double().square().sum()) for c in self.changes.values()))
