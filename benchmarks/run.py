@@ -73,8 +73,11 @@ def seconds(command: Sequence[str], times: int) -> float:
     return best
 
 
-def peak(command: Sequence[str], *, silent: bool = True) -> int:
-    """The largest memory of a command and all its descendants, bytes (shared pages once)."""
+def peak(command: Sequence[str], *, every: float = 0.01, silent: bool = True) -> int:
+    """The largest memory of a command and all its descendants, bytes (shared pages once).
+
+    Looks every so many seconds; looking at a large process takes a while itself.
+    """
     output = subprocess.DEVNULL if silent else None
     process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT)
     largest = 0
@@ -82,7 +85,7 @@ def peak(command: Sequence[str], *, silent: bool = True) -> int:
 
     def watch() -> None:
         nonlocal largest
-        while not done.wait(0.01):
+        while not done.wait(every):
             largest = max(largest, sum(map(_proportional, _family(process.pid))))
 
     watcher = threading.Thread(target=watch)

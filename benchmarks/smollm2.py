@@ -37,7 +37,7 @@ def export(gguf: Path, folder: Path) -> None:
 def timed(arguments: list[str]) -> None:
     """Run a verb to its end, its own output shown; print its wall time and the largest memory."""
     start = time.perf_counter()
-    largest = peak([*SLMCONFORM, *arguments], silent=False)
+    largest = peak([*SLMCONFORM, *arguments], every=1.0, silent=False)
     seconds = time.perf_counter() - start
     print(f"= {arguments[0]}: {seconds:.0f} s, peak {largest / 2**30:.1f} GiB", flush=True)
 

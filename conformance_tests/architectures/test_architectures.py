@@ -128,6 +128,12 @@ def test_no_other_is_failed_either(
     _check_bare(name, task, tmp_path, server)
 
 
+def shorten(folder: Path) -> None:
+    """Ten steps of training instead of fifty."""
+    manifest = folder / "slm.toml"
+    manifest.write_text(manifest.read_text().replace("steps = 50", "steps = 10"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "task", "dtype"), RECORDED, ids=str)
 def test_recorded_package_is_conformant(
@@ -141,10 +147,11 @@ def test_recorded_package_is_conformant(
     if task == EMBEDDING:  # as sentence-transformers declares it
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling/config.json").write_text('{"pooling_mode_mean_tokens": true}')
-    init(folder, InitOptions(license="MIT", device="cpu"), server=server)
+    init(folder, InitOptions(license="MIT", device="cpu", profile="trainable"), server=server)
+    shorten(folder)
     record(folder, RecordOptions(device="cpu"), server=server)
     report = examine(folder, CheckOptions(device="cpu"), server=server)
-    assert (report.verdict, report.profile) == (Verdict.CONFORMANT, "reproducible"), _told(report)
+    assert (report.verdict, report.profile) == (Verdict.CONFORMANT, "trainable"), _told(report)
     assert not report.provisional
     manifest = Package(folder).require_manifest()
     assert manifest.model.task == task

@@ -20,7 +20,7 @@ from slmconform.recording.record import RecordingRefused
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.report import Report
 
-VERBS = ("check", "init", "record", "explain", "list", "schema", "upgrade")
+VERBS = ("check", "init", "record", "train", "explain", "list", "schema", "upgrade")
 PACKAGED = ("--profile", "packaged")
 
 
@@ -100,7 +100,7 @@ def test_check_of_a_whole_package_is_conformant(recorded):
     assert "verdict: conformant\n" in said.out
     assert "next:" not in said.out
     assert "provisional" not in said.out
-    assert re.search(r"^repeated +1 +\d", said.out, re.MULTILINE)
+    assert re.search(r"^forward\.repeated +1 +\d", said.out, re.MULTILINE)
     assert re.search(r"^\d+ measurements +[1-9]", said.out, re.MULTILINE)
     assert re.search(r"^peak memory .* [\d,]+ MiB$", said.out, re.MULTILINE)
     assert "ran own code: modeling.py" in said.out

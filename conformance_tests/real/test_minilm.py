@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slmconform.api import check, load_manifest, record
-from slmconform.recording.init import init
+from slmconform.recording.init import InitOptions, init
 from slmconform.standard.report import Outcome, Verdict
 
 pytestmark = pytest.mark.real
@@ -66,6 +66,22 @@ def test_recorded_it_is_conformant(package: Path):
     assert report.verdict is Verdict.CONFORMANT, report.failures
     assert (report.profile, report.provisional) == ("reproducible", False)
     assert Outcome.WARN not in report.counts
+
+
+@pytest.mark.slow
+def test_it_can_be_trained_as_recorded(folder: Path):
+    """The same with a recipe of ten steps: gradients of every tensor, and the training itself."""
+    learner = shutil.copytree(folder, folder.parent / "learner")
+    init(learner, InitOptions(profile="trainable"))
+    manifest = learner / "slm.toml"
+    manifest.write_text(manifest.read_text("utf-8").replace("steps = 50", "steps = 10"), "utf-8")
+    record(learner)
+    report = check(learner)
+    assert report.verdict is Verdict.CONFORMANT, report.failures
+    assert (report.profile, report.provisional) == ("trainable", False)
+    trained = {r.id: r.outcome for r in report.results if r.id.startswith(("SLM-GRD", "SLM-TRN"))}
+    others = {name for name, outcome in trained.items() if outcome is not Outcome.PASS}
+    assert others == {"SLM-GRD-002"}, trained  # not applicable: no weights are tied
 
 
 def test_the_published_similarities_come_out_of_the_loaded_model(package: Path):

@@ -18,7 +18,7 @@ from slmconform.engine.registry import (
 
 if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
-    from slmconform.measure.gradient import Derivative
+    from slmconform.measure.derivative import Derivative
     from slmconform.standard.evidence import DeviceTrainingRecord
 
 RECORDED = 1e-9  # of the global norm
@@ -42,7 +42,7 @@ def derivative_of_tied(bench: Bench) -> str:
 
 
 def _derivatives(bench: Bench, which: str) -> str:
-    from slmconform.measure.gradient import STEP, derivatives
+    from slmconform.measure.derivative import STEP, derivatives
 
     found = derivatives(bench, which)
     wrong = [d for d in found if d.verdict == "differs"]

@@ -71,21 +71,14 @@ def _recipe(bench: Bench, emit: Emit) -> dict[str, Any]:
     A parameter that is used and gets no gradient is a defect and stays, for the check to fail.
     """
     from slmconform.measure.batches import loss_kind
-    from slmconform.measure.gradient import constants, derivatives, probed_gradients
+    from slmconform.measure.derivative import idle
+    from slmconform.measure.gradient import constants, probed_gradients
 
     emit({"phase": "gradients"})
     reached = probed_gradients(bench).of
-    idle = {
-        d.name
-        for which in ("tied", "untied")
-        for d in derivatives(bench, which)
-        if d.product == d.measured == 0.0
-    }
-    left = [
-        name
-        for name, _ in bench.model.module.named_parameters()
-        if reached.get(name) is None and (name in constants(bench) or name in idle)
-    ]
+    unreached = [n for n, _ in bench.model.module.named_parameters() if reached.get(n) is None]
+    still = idle(bench, [n for n in unreached if n in reached])
+    left = [name for name in unreached if name in constants(bench) or name in still]
     return {"loss": loss_kind(bench), "trainable": ["*", *(f"!{name}" for name in left)]}
 
 

@@ -91,15 +91,16 @@ def _head(report: Report) -> Iterator[str]:
 
 def _areas(report: Report, *, colour: bool) -> Iterator[str]:
     """One line an area: how many of its requirements came out in which way."""
-    titles = catalogue(report.spec).areas
     rows: dict[str, Counter[Outcome]] = {}
     for result in report.results:
         if _left_out(result):
             continue
         rows.setdefault(result.id.split("-")[1], Counter())[result.outcome] += 1
-    for code, counts in rows.items():
+    for code, title in catalogue(report.spec).areas.items():
+        if not (counts := rows.get(code)):
+            continue
         worst = next((o for o in TOLD if counts[o]), Outcome.PASS if counts[Outcome.PASS] else None)
-        word = f"{code}  {titles.get(code, ''):<20}"
+        word = f"{code}  {title:<20}"
         painted = paint(word, COLOURS.get(worst) if worst else None, colour=colour)
         yield painted + _tally(counts)
 
