@@ -40,7 +40,7 @@ for path in pathlib.Path(sys.argv[1]).rglob("*"):
 # What a measurement is made of, by its module and name: passes in the model's dtype or in float64,
 # or steps of three passes, forward and backward.
 DOUBLE = ("forward.float64", "invariance.", "own_loss.in_float64", "own_loss.accumulated")
-DERIVATIVES = ("gradient.derivatives",)
+DERIVATIVES = ("derivative.derivatives",)
 DOUBLE_STEPS = (
     "trajectory.float64_run",
     "gradient.float64_gradients",

@@ -400,7 +400,11 @@ def test_a_chaotic_recipe_is_not_recorded(tmp_path, server):
 
 def test_a_time_budget_lowers_the_steps(tmp_path, server):
     folder = built(tmp_path / "tagger", "tagger", training=recipe(steps="200"))
-    rerecorded(folder, server, time_budget=1e-3)
+    said = record(folder, RecordOptions(trust_code=True, time_budget=1e-3), server=server)
+    assert said.lines[1] == (
+        "of the training's 200 steps, 10 are recorded: as many as can be compared and fit 0.001 s"
+        " (but at least ten)"
+    )
     evidence = json.loads((folder / "conformance/evidence.json").read_text("utf-8"))
     seen = evidence["training"]
     assert (seen["steps"], seen["recipe"]["steps"], len(seen["losses"])) == (10, 200, 10)

@@ -28,7 +28,7 @@ def record(path: Path | str, **options: Any) -> Path:
     from slmconform.recording.record import RecordOptions
     from slmconform.recording.record import record as write
 
-    return write(path, RecordOptions(**options))
+    return write(path, RecordOptions(**options)).evidence
 
 
 def load_manifest(path: Path | str) -> Manifest:

@@ -280,7 +280,6 @@ def _init(chosen: argparse.Namespace) -> int:
 
 
 def _record(chosen: argparse.Namespace) -> int:
-    from slmconform.engine.command import command
     from slmconform.recording.record import RecordingRefused, RecordOptions, record
     from slmconform.report.progress import progress
     from slmconform.report.text import View, render
@@ -293,15 +292,13 @@ def _record(chosen: argparse.Namespace) -> int:
     )
     try:
         with progress(quiet=chosen.quiet) as watch:
-            path = record(chosen.path, options, watch=watch)
+            recorded = record(chosen.path, options, watch=watch)
     except RecordingRefused as refused:
         if refused.report is not None:
             say(render(refused.report, View(quiet=True)))
         tell(f"slmconform: nothing recorded: {printable(str(refused), 2000)}")
         return refused.exit_status
-    size = path.stat().st_size / 1024
-    say(f"recorded {printable(str(path), 4096)} ({size:.0f} KiB and its tensors)")
-    say(f"next: {command('slmconform', 'check', str(chosen.path))}")
+    say("\n".join(recorded.lines))
     return 0
 
 

@@ -56,7 +56,7 @@ def version_is_known(package: Package) -> str:
 
 @check("SLM-MAN-003", stage=Stage.STATIC, needs=("SLM-MAN-001", "SLM-PKG-001", "SLM-PKG-002"))
 def declared_files_exist(package: Package) -> str:
-    """Every file that the manifest names exists."""
+    """Every file of code or data that the manifest names exists."""
     named = declared(package.require_manifest())
     problems = []
     for path, where in named:

@@ -185,7 +185,8 @@ def _document(table: dict[str, Any]) -> tomlkit.TOMLDocument:
     """TOML in the order of the standard, arrays of tables as such."""
     text = tomlkit.document()
     for key, value in table.items():
-        text[key] = value
+        if key not in ("interface", "training"):
+            text[key] = value
     inputs, outputs = tomlkit.aot(), tomlkit.aot()
     for rows, target in (
         (table["interface"]["inputs"], inputs),
@@ -198,9 +199,10 @@ def _document(table: dict[str, Any]) -> tomlkit.TOMLDocument:
     for key in ("axes", "capabilities"):
         section[key] = table["interface"][key]
     text["interface"] = section
-    if "training" in table:  # after the interface, as the standard has it
-        training = text.pop("training")
-        text["training"] = training
+    if "training" in table:
+        optimizer = tomlkit.inline_table()
+        optimizer.update(table["training"]["optimizer"])
+        text["training"] = {**table["training"], "optimizer": optimizer}
     return text
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slmconform import __version__
+from slmconform.engine.command import command
 from slmconform.engine.judging import judge
 from slmconform.engine.model_process import UNTRUSTED_CODE
 from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
@@ -17,6 +18,7 @@ from slmconform.isolation.client import ForkServer, shared_server
 from slmconform.package.read import Package
 from slmconform.package.variants import files_of_variants
 from slmconform.recording.asking import NoAnswer, ask
+from slmconform.report.streams import printable
 from slmconform.report.writing import Unwritable, require_writable, write_whole
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.evidence import Evidence, FileRecord, ModelRecord, TensorRecord
@@ -49,13 +51,21 @@ class RecordOptions:
     time_budget: float | None = None
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """The path of ``evidence.json``, and sentences for the person who has to go on."""
+
+    evidence: Path
+    lines: tuple[str, ...]
+
+
 def record(
     path: Path | str,
     options: RecordOptions | None = None,
     *,
     watch: Watch = lambda _: None,
     server: ForkServer | None = None,
-) -> Path:
+) -> Recorded:
     """Check what needs no reference, measure the references, and write both files at once.
 
     Other device classes that were recorded for the same weights, configuration and float64
@@ -79,7 +89,23 @@ def record(
         raise RecordingRefused(f"the evidence is larger than {EVIDENCE_LIMIT} bytes", 2)
     (package.root / EVIDENCE).parent.mkdir(exist_ok=True)
     write_whole({package.root / EVIDENCE_TENSORS: tensors, package.root / EVIDENCE: content})
-    return package.root / EVIDENCE
+    lines = [f"recorded {printable(str(package.root / EVIDENCE), 4096)}"]
+    lines[0] += f" ({len(content) / 1024:.0f} KiB and its tensors)"
+    lines += _steps(package, evidence, options.time_budget)
+    lines.append(f"next: {command('slmconform', 'check', str(path))}")
+    return Recorded(package.root / EVIDENCE, tuple(lines))
+
+
+def _steps(package: Package, evidence: Evidence, budget: float | None) -> list[str]:
+    """How far the reference training was recorded, where that is not to its end."""
+    recipe, trained = package.require_manifest().training, evidence.training
+    if recipe is None or trained is None or trained.steps == recipe.steps:
+        return []
+    within = f" and fit {budget:g} s (but at least ten)" if budget else ""
+    return [
+        f"of the training's {recipe.steps} steps, {trained.steps} are recorded: as many as can be"
+        f" compared{within}"
+    ]
 
 
 def _require_recordable(package: Package, options: RecordOptions) -> None:
