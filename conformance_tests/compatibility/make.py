@@ -73,10 +73,11 @@ def build(name: str, folder: Path, *, readable: bool = True) -> None:
         table["rope_theta"] = table["rope_parameters"]["rope_theta"]
         (folder / "config.json").write_text(json.dumps(table, indent=2) + "\n", "utf-8")
     shutil.copy(HERE.parents[1] / "LICENSE", folder)
-    init(folder, InitOptions(name=name, license="Apache-2.0"))
+    init(folder, InitOptions(name=name, license="Apache-2.0", profile="trainable"))
     manifest = folder / "slm.toml"
     lines = manifest.read_text("utf-8").splitlines()
     lines = [REQUIRES if line.startswith("requires") else line for line in lines]
+    lines = ["steps = 10" if line.startswith("steps") else line for line in lines]
     manifest.write_text("\n".join(lines) + "\n", "utf-8")
     record(folder)
     report = check(folder)

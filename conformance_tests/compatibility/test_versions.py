@@ -32,7 +32,8 @@ def test_evidence_of_another_version_checks_clean(package: Path, tmp_path: Path)
     report = check(copied)
     assert report.verdict is Verdict.CONFORMANT, report.failures
     outcomes = {r.id: r.outcome for r in report.results}
-    for one in ("SLM-DET-003", "SLM-REF-001", "SLM-REF-002"):
+    assert report.profile == "trainable"
+    for one in ("SLM-DET-003", "SLM-REF-001", "SLM-REF-002", "SLM-GRD-005", "SLM-TRN-001"):
         assert outcomes[one] is Outcome.PASS
 
 

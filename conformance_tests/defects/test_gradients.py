@@ -284,7 +284,7 @@ def test_a_gradient_that_is_rounded_in_the_report(learner):
     [
         ('["*", "!layers.7.*"]', ("'!layers.7.*' fits no parameter", "tokens.weight")),
         ('["encoder.*"]', ("'encoder.*' fits no parameter",)),
-        ('["norm.*", "!norm.*"]', ("'norm.*' fits no parameter",)),
+        ('["norm.*", "!norm.*"]', ("patterns that select no parameter",)),
     ],
     ids=["excluded", "chosen", "nothing left"],
 )
@@ -292,7 +292,13 @@ def test_patterns_that_fit_nothing(learner, patterns, words):
     folder = learner("tagger")
     edit(folder, "slm.toml", "[training]", f"[training]\ntrainable = {patterns}")
     said = assert_fails(folder, "SLM-GRD-003", *words)
-    assert said.code == "pattern-unused"
+    assert said.code == ("none-trained" if "select" in words[0] else "pattern-unused")
+
+
+def test_a_pattern_of_a_tied_parameters_other_name(learner):
+    folder = learner("writer")
+    edit(folder, "slm.toml", "[training]", '[training]\ntrainable = ["*", "!head.weight"]')
+    assert_fails(folder, "SLM-GRD-003", "tokens.weight is the name of this tied parameter")
 
 
 FROZEN = "    model = Model(config)\n    model.norm.requires_grad_(False)\n    return model\n"
@@ -376,6 +382,7 @@ KINKS = {
     ),
     "gelu": (WIDE, None),
     "absolute values": ("self.wide(states).abs()", at_kinks),
+    "units that are pruned": (WIDE, at_kinks),
 }
 
 
@@ -410,6 +417,16 @@ def test_twin_a_right_backward_pass_among_kinks(tmp_path):
     assert_patched_fails(folder, None)
 
 
+def test_pruned_weights_that_are_detached(tmp_path):
+    """The loss is smooth there: no kink excuses it."""
+    folder = built(tmp_path / "tagger", "tagger")
+    weight = "torch.where(self.wide.weight == 0, self.wide.weight.detach(), self.wide.weight)"
+    linear = f"functional.linear(states, {weight}, self.wide.bias)"
+    edit(folder, "modeling.py", WIDE, f"functional.gelu({linear})")
+    edit_weights(folder, at_kinks)
+    assert_patched_fails(folder, "SLM-GRD-001", "layers.0.wide.weight")
+
+
 @pytest.mark.parametrize("detached", [False, True])
 def test_a_mixture_of_experts(tmp_path, detached):
     folder = built(tmp_path / "tagger", "tagger")
@@ -422,14 +439,6 @@ def test_twin_an_embedding_with_padding(tmp_path):
     """Its row gets no gradient by definition, although it is read."""
     folder = built(tmp_path / "tagger", "tagger")
     edit(folder, "modeling.py", '(config["tokens"], hidden)', '(config["tokens"], hidden, 7)')
-    assert_patched_fails(folder, None)
-
-
-def test_twin_a_loss_without_any_slope(tmp_path):
-    folder = built(tmp_path / "tagger", "tagger")
-    edit(folder, "slm.toml", '"cross-entropy"', '"custom"\nentry = "losses.py:loss"')
-    code = "def loss(outputs, labels):\n    return 3.0 + 0.0 * outputs['logits'].sum()\n"
-    (folder / "losses.py").write_text(code, "utf-8")
     assert_patched_fails(folder, None)
 
 

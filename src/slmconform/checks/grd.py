@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmconform.checks.los import recorded_training
+from slmconform.checks.raising import computing
 from slmconform.checks.ref import recorded_device
 from slmconform.engine.registry import (
     Inconclusive,
@@ -28,6 +29,19 @@ RECOMPUTED = 1e-10
 @check("SLM-GRD-001", stage=Stage.DYNAMIC, needs=("SLM-DET-001", "SLM-LOS-006"))
 def derivative_of_each(bench: Bench) -> str:
     """Gradients of untied parameters are derivatives of the loss."""
+    from slmconform.measure.gradient import probed_gradients
+
+    with computing("a loss and its gradient"):
+        size = probed_gradients(bench).norm
+    if size == 0.0:
+        raise Nonconformance(
+            code="no-gradient",
+            got="a gradient of exactly 0 for every parameter",
+            want="a loss that depends on the parameters",
+            where="the loss of the first rows of the first batch",
+            why="a loss that is constant teaches nothing: one class, one pair, or a factor of 0",
+            fix="correct training.loss, its labels, or the declared outputs",
+        )
     return _derivatives(bench, "untied")
 
 
@@ -57,7 +71,8 @@ def _derivatives(bench: Bench, which: str) -> str:
     if not found:
         raise NotApplicable(f"no {which} parameter is trained")
     kinks = sum(d.verdict == "kink" for d in found)
-    worst = max(abs(d.measured - d.product) / d.bound for d in found)
+    within = (abs(d.measured - d.product) / d.bound for d in found if d.verdict == "agrees")
+    worst = max(within, default=0.0)
     note = f"; {kinks} across a kink, by finer steps" if kinks else f", steps of {STEP:g}"
     return f"{len(found)} tensors agree, at most {worst:.2f} of the bound{note}"
 
@@ -96,9 +111,11 @@ def gradient_map(bench: Bench) -> str:
     wanted = [name for name in parameters if selected(name, patterns)]
     idle = unused_patterns(list(parameters), patterns)
     if idle or not wanted:
+        alias = _other_name(bench, idle[0].removeprefix("!")) if idle else ""
         raise Nonconformance(
-            code="pattern-unused",
-            got=f"{(idle or patterns)[0]!r} fits no parameter",
+            code="pattern-unused" if idle else "none-trained",
+            got=(f"{idle[0]!r} fits no parameter" if idle else "patterns that select no parameter")
+            + (f": {alias} is the name of this tied parameter" if alias else ""),
             want=f"patterns of names such as {next(iter(parameters))}",
             where="slm.toml: training.trainable",
             fix="correct the pattern, or remove it",
@@ -118,6 +135,13 @@ def gradient_map(bench: Bench) -> str:
             fix=f'unfreeze it, or exclude it: trainable = ["*", "!{missing[0]}"]',
         )
     return f"{len(wanted)} of {len(parameters)} parameters are trained, all get a gradient"
+
+
+def _other_name(bench: Bench, alias: str) -> str:
+    """The name by which a tied parameter is listed, where ``alias`` is another of its names."""
+    listed = dict(bench.model.module.named_parameters())
+    groups = [group for group in bench.model.ties() if alias in group]
+    return next((name for group in groups for name in group if name in listed), "")
 
 
 @check("SLM-GRD-004", stage=Stage.DYNAMIC, needs=("SLM-GRD-002",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slmconform.checks.raising import computing
 from slmconform.engine.registry import (
     Inconclusive,
     Nonconformance,
@@ -35,12 +36,14 @@ def empirical_risk(bench: Bench) -> str:
     from slmconform.measure.batches import probed
     from slmconform.measure.compare import SEMANTIC
 
-    exact = own_loss.in_float64(bench)
+    with computing("the loss that the model, or training.entry, computes"):
+        exact = own_loss.in_float64(bench)
     gap = _risk_gap(bench, exact)
     allowed = SEMANTIC * max(1.0, abs(float(exact.value)))
     if not gap <= allowed:
         raise _wrong_loss(bench, exact, allowed)
-    native = own_loss.natively(bench)
+    with computing("the same loss in the model's own dtype"):
+        native = own_loss.natively(bench)
     goal, labels = own_loss.objective(bench), probed(bench).labels
     names = goal.targets(native.outputs, labels)
     largest = max(float(_finite(native.outputs[name]).abs().max()) for name in names)
@@ -206,9 +209,10 @@ def saturation(bench: Bench) -> str:
     from slmconform.measure.own_loss import objective
     from slmconform.measure.saturation import LARGE, saturated
 
-    own, goal = saturated(bench), objective(bench)
+    goal = objective(bench)
     if goal.kind == "mean-squared-error":
         raise NotApplicable("a squared error does not saturate")
+    own = saturated(bench)
     labels = {n: v.to(own.value.device) for n, v in probed(bench).labels.items()}
     worst = 0.0
     for name, closed in goal.closed_gradient(own.outputs, labels).items():
@@ -233,14 +237,15 @@ def saturation(bench: Bench) -> str:
     return f"off by {worst:.1e} at outputs up to {LARGE:.0f}"
 
 
-@check("SLM-LOS-006", stage=Stage.DYNAMIC, needs=("SLM-REF-001", "SLM-EVL-001"))
+@check("SLM-LOS-006", stage=Stage.DYNAMIC, needs=("SLM-REF-001", "SLM-LOS-001"))
 def recorded_loss(bench: Bench) -> str:
     """The float64 loss of the first recorded batch is the recorded one."""
     from slmconform.measure.compare import SEMANTIC
     from slmconform.measure.gradient import float64_gradients
 
     want = recorded_training(bench).losses[0]
-    got = float64_gradients(bench).loss
+    with computing("the loss of the reference training and its gradient"):
+        got = float64_gradients(bench).loss
     allowed = SEMANTIC * max(1.0, abs(want))
     if not abs(got - want) <= allowed:
         raise Nonconformance(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,8 @@ from slmconform.measure.forward import native
 from slmconform.model import probes
 from slmconform.model.loaded import DTYPES, Outputs
 from slmconform.model.probes import Inputs, TokenRules
-from slmconform.standard.manifest import InterfaceSection
+from slmconform.package.problem import PackageProblem
+from slmconform.standard.manifest import InputSpec, InterfaceSection
 
 IGNORED = -100  # the label that no loss counts: torch's and transformers' convention
 ROWS = 8
@@ -110,16 +113,31 @@ def _made(bench: Bench) -> list[Batch]:
 
 def _from_data(bench: Bench, path: str, size: int, count: int) -> list[Batch]:
     """Rows of a data file in their order, round and round, cut to `WIDEST` tokens."""
-    from slmconform.measure.dataset import training_batch
     from slmconform.package.dataset import TRAINING, read_data
 
-    rows = read_data(bench.package, path, TRAINING).rows
-    used = [rows[at % len(rows)] for at in range(size * count)]
+    try:
+        rows = read_data(bench.package, path, TRAINING).rows
+        used = [rows[at % len(rows)] for at in range(size * count)]
+        whole = _encoded(bench, used)
+    except PackageProblem as problem:
+        raise problem.finding() from None
+    return [whole.take(list(range(at, at + size))) for at in range(0, size * count, size)]
+
+
+def _encoded(bench: Bench, used: Sequence[Mapping[str, Any]]) -> Batch:
+    from slmconform.measure.dataset import training_batch
+
     whole = Batch(*training_batch(bench, used))
-    longest = max((v.shape[-1] for v in whole.inputs.values() if v.dim() > 1), default=0)
+    longest = max((_length(spec, whole.inputs) for spec in bench.interface.inputs), default=0)
     if longest > WIDEST:
         whole = Batch(*training_batch(bench, used, WIDEST))
-    return [whole.take(list(range(at, at + size))) for at in range(0, size * count, size)]
+    return whole
+
+
+def _length(spec: InputSpec, inputs: Inputs) -> int:
+    """Tokens a row of an input; 0 where it has no such axis or was not given."""
+    along = [at for at, axis in enumerate(spec.axes) if axis in ("sequence", "target")]
+    return max((int(inputs[spec.name].shape[at]) for at in along if spec.name in inputs), default=0)
 
 
 def first_batch(bench: Bench) -> Batch:

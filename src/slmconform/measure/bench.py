@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
-from slmconform.engine.registry import Inconclusive, Unanswered
+from slmconform.engine.registry import Inconclusive, Nonconformance, Unanswered
 from slmconform.model import inference, probes, torch_loader, transformers_loader
 from slmconform.model.float64 import ForcedFloat64, NoFloat64Kernel, float64_twin
 from slmconform.model.loaded import CandidateError, LoadedModel, Outputs
@@ -94,7 +94,7 @@ class Bench:
         start, before = time.perf_counter(), self.forwards
         try:
             outcome: tuple[T | None, BaseException | None] = (make(), None)
-        except (CandidateError, Unanswered, NoFloat64Kernel) as error:
+        except (CandidateError, Nonconformance, Unanswered, NoFloat64Kernel) as error:
             outcome = (None, error)
         finally:
             self._running.pop()

@@ -31,6 +31,9 @@ FLOOR = 1e-9  # of the global norm: structurally zero gradients are not exactly 
 DECIDES = 1e-3  # a finer step decides only where its own bound is below this share of g.v
 BESIDE = 1e-3  # of each weight: where the derivative is taken again that has none where they are
 TOGETHER = 16  # parameters that are moved at once
+AGAIN = {"agrees": "kink", "kink": "kink", "differs": "differs"} | dict.fromkeys(
+    ("bent", "unclear"), "unclear"
+)  # the verdict of a doubtful derivative by what it is beside the weights
 NOISE = 16 * 2.0**-52  # of the loss, over the step: rounding of two float64 losses
 
 
@@ -39,7 +42,8 @@ class Derivative:
     """One parameter: the product g.v and what differences along v made of it.
 
     ``verdict`` is "agrees", "kink" (agrees at a finer step, beside, or lies between the sides),
-    "differs" or "unclear" (the differences do not settle on any value).
+    "differs", "bent" (is none of these where the two sides differ: there is no derivative) or
+    "unclear" (the differences do not settle on any value).
     """
 
     name: str
@@ -58,10 +62,10 @@ def derivatives(bench: Bench, which: str) -> list[Derivative]:
         n for n in gradients.of if n not in left_out and (n in tied(bench)) == (which == "tied")
     ]
     found = bench.in_float64(lambda oracle: _along(bench, oracle, gradients, names))
-    doubtful = [d.name for d in found if d.verdict in ("differs", "unclear")]
+    doubtful = [d.name for d in found if d.verdict in ("bent", "unclear")]
     if doubtful:
-        calm = {d.name for d in _beside(bench, doubtful) if d.verdict in ("agrees", "kink")}
-        found = [replace(d, verdict="kink") if d.name in calm else d for d in found]
+        again = {d.name: AGAIN[d.verdict] for d in _beside(bench, doubtful)}
+        found = [replace(d, verdict=again.get(d.name, d.verdict)) for d in found]
     return sorted(found, key=lambda d: -abs(d.measured - d.product) / d.bound)
 
 
@@ -112,8 +116,8 @@ def _bound(gradients: Gradients, name: str, values: int) -> float:
 def _beside(bench: Bench, names: list[str]) -> list[Derivative]:
     """The same beside the shipped weights: a kink that lies exactly there is left behind.
 
-    Units that get 0 from every input (pruned ones, say) have no derivative; a backward pass that
-    is wrong is wrong beside them, too.
+    Units that get 0 from every input (pruned ones, say) have a derivative on each side only; a
+    backward pass that is wrong is wrong beside them, too.
     """
 
     def moved(oracle: LoadedModel) -> list[Derivative]:
@@ -199,7 +203,7 @@ def _closer(
 ) -> tuple[str, float, float]:
     """Differences over finer steps: a kink agrees at some of them, a wrong gradient at none."""
     seen: list[float] = [coarse]
-    widest = 0.0
+    widest, bent = 0.0, False
     for step in FINER:
         up, down = at(step), at(-step)
         sides = ((up - here) / step, (here - down) / step)
@@ -209,12 +213,14 @@ def _closer(
         decides = allowed <= DECIDES * size
         if decides and abs(central - product) <= allowed:
             return "kink", central, allowed
-        gap = abs(sides[0] - sides[1])
-        if gap > 2 * DECIDES * size and min(sides) - allowed <= product <= max(sides) + allowed:
+        if decides:
+            bent = abs(sides[0] - sides[1]) > 2 * DECIDES * size
+        if bent and min(sides) - allowed <= product <= max(sides) + allowed:
             return "kink", central, allowed  # a subgradient at the kink itself
         seen.append(central)
         widest = max(widest, allowed)
     spread = max(seen) - min(seen)
     off = abs(seen[1] - product)
     settled = spread <= 0.1 * off + 2 * widest and off > 2 * widest
-    return ("differs" if settled else "unclear"), seen[1], bound
+    verdict = "bent" if bent else "differs"
+    return (verdict if settled else "unclear"), seen[1], bound

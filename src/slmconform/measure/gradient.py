@@ -104,13 +104,22 @@ def fixed(bench: Bench) -> frozenset[str]:
 
 @measurement
 def constants(bench: Bench) -> frozenset[str]:
-    """Parameters of tables of sines, by class, and those that are loaded without a gradient."""
+    """Transformers' tables of sines, and parameters that are loaded without a gradient."""
     module = bench.model.module
-    found = {name for name, value in module.named_parameters() if not value.requires_grad}
-    for path, part in module.named_modules():
-        if "Sinusoidal" in type(part).__name__:
-            found |= {n for n, _ in module.named_parameters() if n.startswith(f"{path}.")}
-    return frozenset(found)
+    tables = {
+        id(part.weight)
+        for part in module.modules()
+        if isinstance(part, nn.Embedding) and _is_table(type(part))
+    }
+    return frozenset(
+        name
+        for name, value in module.named_parameters()
+        if not value.requires_grad or id(value) in tables
+    )
+
+
+def _is_table(kind: type) -> bool:
+    return "Sinusoidal" in kind.__name__ and kind.__module__.startswith("transformers.models.")
 
 
 def padding_rows(module: nn.Module) -> dict[str, tuple[int, ...]]:

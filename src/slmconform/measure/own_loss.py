@@ -13,7 +13,7 @@ from torch import Tensor
 from slmconform.engine.registry import NotApplicable
 from slmconform.measure.batches import Batch, Labels, loss_kind, probed
 from slmconform.measure.bench import Bench, double, measurement
-from slmconform.measure.risk import Custom, Objective
+from slmconform.measure.risk import Custom, Objective, called
 from slmconform.model.float64 import NoFloat64Kernel
 from slmconform.model.loaded import CandidateError, LoadedModel, Outputs
 from slmconform.model.torch_loader import entry_function
@@ -84,19 +84,22 @@ def gradients_at(value: Tensor, outputs: Outputs, names: list[str]) -> dict[str,
     return dict(zip(names, found, strict=True))
 
 
-def called(custom: Custom, outputs: Outputs, labels: Labels) -> Tensor:
-    """The package's own loss function; raises `CandidateError` with phase "loss"."""
-    try:
-        return custom(outputs, labels)
-    except Exception as error:
-        raise CandidateError("loss", error) from error
-
-
 def labels_for(model: LoadedModel, goal: Objective, labels: Labels) -> dict[str, Any]:
     """Labels under the names that the model takes; not applicable where it takes none."""
-    if goal.kind == "contrastive" or not labels.keys() <= model.accepts:
+    if goal.kind == "contrastive" or not (labels.keys() <= model.accepts or _takes_any(model)):
         raise NotApplicable("the model computes no loss itself")
     return dict(labels)
+
+
+def _takes_any(model: LoadedModel) -> bool:
+    """Whether own code may find its labels among keyword arguments that it does not name."""
+    of_library = type(model.module).__module__.startswith("transformers.")
+    return not of_library and _has_keywords(model)
+
+
+def _has_keywords(model: LoadedModel) -> bool:
+    parameters = inspect.signature(model.module.forward).parameters.values()
+    return any(one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _loss_of(returned: object) -> Tensor:
@@ -142,10 +145,11 @@ class Accumulated:
 def accumulated(bench: Bench) -> Accumulated:
     """The own loss over micro-batches of unequal numbers of labels, in float64."""
     batch, goal = probed(bench), objective(bench)
-    if batch.size < 2:
-        raise NotApplicable("the interface allows one row a batch: there are no micro-batches")
+    rows = [row for row in range(batch.size) if goal.counted(batch.take([row]).labels)]
+    if len(rows) < 2:
+        raise NotApplicable("fewer than two rows have labels that count: nothing to accumulate")
     whole = in_float64(bench)
-    parts = [batch.take([0]), batch.take(list(range(1, batch.size)))]
+    parts = [batch.take(rows[:1]), batch.take(rows[1:])]
     losses = [_float64(bench, part) for part in parts]
     counts = [goal.counted(part.labels) for part in parts]
     total = goal.counted(batch.labels)
@@ -157,9 +161,8 @@ def accumulated(bench: Bench) -> Accumulated:
 
 def _told(bench: Bench, parts: list[Batch], plain: list[float], total: int) -> float | None:
     """The sum of the parts' losses where they are told of the whole and heed it."""
-    signature = inspect.signature(bench.model.module.forward).parameters
-    takes = any(p.kind is p.VAR_KEYWORD for p in signature.values())
-    if bench.loader.kind != "transformers" or not (takes or "num_items_in_batch" in signature):
+    takes = _has_keywords(bench.model) or "num_items_in_batch" in bench.model.accepts
+    if bench.loader.kind != "transformers" or not takes:
         return None
     if objective(bench).custom is not None:
         return None

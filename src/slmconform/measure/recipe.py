@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slmconform.engine.registry import Inconclusive
 from slmconform.measure.batches import Batch
-from slmconform.measure.risk import Objective
+from slmconform.measure.risk import Objective, no_labels
 from slmconform.model.float64 import NoFloat64Kernel
 from slmconform.model.loaded import CandidateError, LoadedModel
 from slmconform.standard.manifest import AdamW, Schedule, TrainingSection
@@ -88,6 +89,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.parameters = trained(self.model.module, self.recipe.trainable)
+        if not self.parameters:
+            raise Inconclusive("training.trainable selects no parameter: there is nothing to train")
         self.optimizer = optimizer_for(list(self.parameters.values()), self.recipe)
 
     def run(self, start: int, stop: int) -> Iterator[float]:
@@ -113,8 +116,12 @@ class Trainer:
         """Accumulate the gradients of all micro-batches; each weighs its counted labels."""
         parts = micro_batches(examples, self.recipe.accumulation * self.split)
         counts = [self.objective.counted(part.labels) for part in parts]
+        if not sum(counts):
+            raise no_labels()
         value = 0.0
         for part, count in zip(parts, counts, strict=True):
+            if not count:  # a mean over nothing; its share is nothing
+                continue
             labels = {n: v.to(self.model.device) for n, v in part.labels.items()}
             outputs = self.model.forward(part.inputs, gradients=True)
             loss = self.objective.risk(outputs, labels) * (count / sum(counts))

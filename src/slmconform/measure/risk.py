@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from slmconform.engine.registry import NotApplicable
+from slmconform.engine.registry import Nonconformance, NotApplicable
 from slmconform.measure.batches import IGNORED, Labels, scored_output
-from slmconform.model.loaded import Outputs
+from slmconform.model.loaded import CandidateError, Outputs
 
 Custom = Callable[[Outputs, Labels], Tensor]
 
@@ -42,14 +42,17 @@ class Objective:
     def risk(self, outputs: Outputs, labels: Labels) -> Tensor:
         """The mean loss over counted labels, a scalar that can be differentiated."""
         if self.custom is not None and self.kind == "custom":
-            return self.custom(outputs, labels)
+            return called(self.custom, outputs, labels)
         if self.kind == "contrastive":
             return self._contrastive(outputs)
         terms, total = [], 0
         for scores, target in self.pairs(outputs, labels):
+            self._require_fit(scores, target)
             loss, counted = LOSSES[self.kind](_precise(scores), target.to(scores.device))
             terms.append(loss)
             total = total + counted
+        if not total:
+            raise no_labels()
         return torch.stack(terms).sum() / total
 
     def counted(self, labels: Labels) -> int:
@@ -104,6 +107,24 @@ class Objective:
             for name, target in self.targets(outputs, labels).items()
         ]
 
+    def _require_fit(self, scores: Tensor, target: Tensor) -> None:
+        """Labels have the shape and the values that the loss takes beside these outputs."""
+        if self.kind == "cross-entropy":
+            whole = not target.is_floating_point() and target.shape == scores.shape[:-1]
+            fits = whole and bool((target < scores.shape[-1]).all())
+            want = f"integers below {scores.shape[-1]} of shape {list(scores.shape[:-1])}"
+        else:
+            fits = target.numel() == scores.numel()
+            want = f"a number for each of {list(scores.shape)}"
+        if not fits:
+            raise Nonconformance(
+                code="labels-do-not-fit",
+                got=f"labels of shape {list(target.shape)}, {target.dtype}",
+                want=f"{want}, for {self.kind}",
+                where="the loss of the first batch",
+                fix="correct training.loss, the labels of training.data, or the declared outputs",
+            )
+
     def _aligned(self, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return (scores[:, :-1], target[:, 1:]) if self.shifts else (scores, target)
 
@@ -116,6 +137,32 @@ class Objective:
         scores = self.scale * one @ other.T
         loss, counted = _cross_entropy(scores, torch.arange(len(scores), device=scores.device))
         return loss / counted
+
+
+def no_labels() -> Nonconformance:
+    """The finding of a batch whose labels are all left out of the loss."""
+    return Nonconformance(
+        code="no-labels",
+        got="a batch without a label that counts",
+        want="one label or more in each batch of the reference training",
+        where="training.data, or the labels of the recorded batches",
+        fix="remove rows that teach nothing, such as texts of one token",
+    )
+
+
+def called(custom: Custom, outputs: Outputs, labels: Labels) -> Tensor:
+    """The package's own loss function; raises `CandidateError` with phase "loss"."""
+    try:
+        value = custom(outputs, labels)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise TypeError(f"the loss has to be a tensor of one number, not {_shown(value)}")
+    except Exception as error:
+        raise CandidateError("loss", error) from error
+    return value.reshape(())
+
+
+def _shown(value: object) -> str:
+    return f"of shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _precise(values: Tensor) -> Tensor:

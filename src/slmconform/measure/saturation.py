@@ -13,14 +13,13 @@ from slmconform.measure.batches import Batch, probed
 from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.own_loss import (
     OwnLoss,
-    called,
     compute,
     gradients_at,
     labels_for,
     natively,
     objective,
 )
-from slmconform.measure.risk import Custom
+from slmconform.measure.risk import Custom, called
 from slmconform.model.loaded import Outputs
 
 LARGE = 100.0  # logits of this size saturate a sigmoid or softmax in float32 by far
@@ -109,6 +108,8 @@ def saturated(bench: Bench) -> OwnLoss:
     if len(found) != len(places):
         raise Inconclusive("no operation is seen to compute the outputs: they cannot be made large")
     largest = max(float(seen[n].detach()[seen[n].isfinite()].abs().max()) for n in names)
+    if not largest:
+        raise Inconclusive("every output is 0: they cannot be made large")
     with _Scaled(found, LARGE / largest):
         return compute(bench, bench.model, batch)
 
@@ -124,8 +125,10 @@ def _called_on_large(bench: Bench, custom: Custom, plain: OwnLoss, names: list[s
     outputs = dict(plain.outputs)
     for name in names:
         value = outputs[name]
-        large = value * (LARGE / float(value[value.isfinite()].abs().max()))
-        outputs[name] = large.detach().requires_grad_()
+        largest = float(value[value.isfinite()].abs().max())
+        if not largest:
+            raise Inconclusive("every output is 0: they cannot be made large")
+        outputs[name] = (value * (LARGE / largest)).detach().requires_grad_()
     labels = {n: v.to(bench.options.device) for n, v in probed(bench).labels.items()}
     value = called(custom, outputs, labels)
     kept = {n: v.detach() for n, v in outputs.items()}

@@ -19,7 +19,7 @@ LOSSES = {
     "text-classification": ("cross-entropy", "binary-cross-entropy", "mean-squared-error"),
     "token-classification": ("cross-entropy",),
     "question-answering": ("cross-entropy",),
-    "sentence-embedding": ("contrastive", "mean-squared-error"),
+    "sentence-embedding": ("contrastive",),
     "multiple-choice": ("cross-entropy",),
     "sequence-scoring": ("cross-entropy", "binary-cross-entropy", "mean-squared-error"),
     "tensor": ("mean-squared-error", "binary-cross-entropy"),
@@ -48,6 +48,9 @@ def _loss_problems(manifest: Manifest) -> Iterator[PackageProblem]:
         if training.entry is None:
             got = "a custom loss without an entry"
             yield _problem("loss-entry", "training", got, 'entry = "losses.py:loss"')
+    elif training.loss == "contrastive" and training.entry is not None:
+        got = "a contrastive loss with an entry"
+        yield _problem("loss-entry", "training.entry", got, 'no entry, or loss = "custom"')
     elif training.loss not in LOSSES[task]:
         got = f"{training.loss} for the task {task}"
         want = " or ".join((*LOSSES[task], "custom"))
@@ -66,6 +69,12 @@ def _step_problems(manifest: Manifest) -> Iterator[PackageProblem]:
         got = f"accumulation = {parts} for a {training.loss} loss"
         want = "1: the loss of a batch is not the sum of those of its parts"
         yield _problem("accumulation", "training.accumulation", got, want)
+    if training.loss == "contrastive" and training.batch_size < 2:
+        want = "2 or more: one pair has nothing to be told from"
+        yield _problem("batch-size", "training.batch_size", "one pair a batch", want)
+    if all(pattern.startswith("!") for pattern in training.trainable):
+        got = f"trainable = {training.trainable}"
+        yield _problem("none-trained", "training.trainable", got, 'a pattern that selects: "*"')
     if training.schedule.warmup >= training.steps:
         got = f"{training.schedule.warmup} of {training.steps} steps"
         want = "fewer than training.steps"
