@@ -15,8 +15,10 @@ from seqeval.metrics import f1_score
 from sklearn import metrics as sklearn
 
 from slmconform.engine.registry import Nonconformance
-from slmconform.measure.answers import _normal
-from slmconform.measure.evaluation import records, scored
+from slmconform.measure import answers
+from slmconform.measure.answers import _normal, answers_of
+from slmconform.measure.dataset import training_batch
+from slmconform.measure.evaluation import lines, records, scored
 from slmconform.measure.tokenizing import tokenizer
 from slmconform.standard.manifest import EvaluationSection
 
@@ -267,21 +269,22 @@ axes = ["batch", "sequence"]
 [[interface.outputs]]
 name = "scores"
 dtype = "float32"
-axes = ["batch", 12]
+axes = ["batch", {items}]
 [interface.axes]
-sequence = { min = 1, max = 9 }
-batch = { min = 2, max = 3 }
+sequence = {{ min = 1, max = 9 }}
+batch = {{ min = 2, max = 3 }}
+items = {{ min = 1, max = 90 }}
 [interface.capabilities]
 padding = ["right"]
 """
 
 
-def recommender(folder, task):
+def recommender(folder, task, items="12"):
     head = NUMBERS.format(task=task).partition("[[interface")[0]
     folder.mkdir()
     (folder / "modeling.py").write_text(NEXT, "utf-8")
     (folder / "config.json").write_text("{}", "utf-8")
-    (folder / "slm.toml").write_text(head + FACE, "utf-8")
+    (folder / "slm.toml").write_text(head + FACE.format(items=items), "utf-8")
     (folder / "LICENSE").write_text(MIT, "utf-8")
     weights = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
     save_file({"items.weight": weights}, folder / "model.safetensors")
@@ -314,6 +317,56 @@ def test_classes_of_tensors(tmp_path, bench):
     got = [int((weights[r["inputs"]["item_ids"]].mean(0) @ weights.T).argmax()) for r in rows]
     want = sklearn.matthews_corrcoef([row["label"] for row in rows], got)
     assert score_of(bench(folder), rows, "matthews").value == want
+
+
+def test_mixed_numbers_are_correlated(tmp_path, bench):
+    folder, _ = recommender(tmp_path / "numbers", "tensor")
+    modeling = (folder / "modeling.py").read_text("utf-8")
+    single = modeling.replace("mean @ self.items.weight.T", "mean.sum(-1, keepdim=True)")
+    (folder / "modeling.py").write_text(single, "utf-8")
+    text = (folder / "slm.toml").read_text("utf-8")
+    (folder / "slm.toml").write_text(text.replace('["batch", 12]', '["batch", 1]'), "utf-8")
+    one = bench(folder)
+    labels = [3, 2.5, 4, 0.5]
+    rows = [{"inputs": {"item_ids": [at]}, "label": label} for at, label in enumerate(labels)]
+    got = one.model.module.items.weight[:4].detach().sum(-1).tolist()
+    assert score_of(one, rows, "spearman").value == pytest.approx(spearmanr(labels, got).statistic)
+    assert training_batch(one, rows)[1]["labels"].tolist() == labels
+
+
+BEYOND = [
+    ("sequence-scoring", "recall", "target", 11, 12, "label-range"),
+    ("tensor", "accuracy", "label", 11, 12, "label-range"),
+    ("tensor", "micro-f1", "label", [0, 1] * 6, [0, 1] * 5, "label-shape"),
+]
+
+
+@pytest.mark.parametrize(("task", "metric", "key", "right", "wrong", "code"), BEYOND)
+def test_labels_beyond_what_the_model_returns(
+    tmp_path, bench, task, metric, key, right, wrong, code
+):
+    """Where the interface leaves the number of outputs open, the answer says it."""
+    folder, _ = recommender(tmp_path / "open", task, '"items"')
+    rows = [{"inputs": {"item_ids": [1, 2]}, key: label} for label in (right, right, wrong)]
+    k = 3 if metric == "recall" else None
+    assert score_of(bench(folder), rows[:2], metric, k).rows == 2
+    with pytest.raises(Nonconformance) as caught:
+        score_of(bench(folder), rows, metric, k)
+    assert (caught.value.code, caught.value.where) == (code, f"{DATA}:3")
+
+
+def test_a_retrieval_keeps_the_places_of_right_texts_only(package, bench, monkeypatch):
+    """Cosines are made block by block and dropped: memory does not grow with queries x texts."""
+    one = bench(package("sentence-embedding"))
+    rows = [{"id": f"t{at}", "text": " ".join(words(at, 1 + at % 5))} for at in range(40)]
+    rows += [{"query": WORDS[at], "positives": [f"t{at}"]} for at in range(20)]
+    write_rows(one.package.root, rows)
+    whole = answers_of(one, lines(one, DATA).rows, "retrieval")
+    monkeypatch.setattr(answers, "BLOCK", 100)
+    parts = answers_of(one, lines(one, DATA).rows, "retrieval")
+    for a, b in zip(whole.queries, parts.queries, strict=True):
+        assert (a.right, a.better, a.equal, a.best) == (b.right, b.better, b.equal, b.best)
+        assert len(a.better) == len(a.equal) == 1
 
 
 def test_an_output_that_is_not_a_number(package, bench, monkeypatch):

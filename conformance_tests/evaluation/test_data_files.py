@@ -27,6 +27,7 @@ FILES = {
     "not-finite": (b'{"text": "a", "label": NaN}\n', ":1"),
     "too-many-digits": (b'{"text": "a", "label": ' + b"1" * 5000 + b"}\n", ":1"),
     "too-deep": (b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}\n", ":1"),
+    "lone-surrogate": (GOOD + b'{"text": "a\\ud800b", "label": 0}\n', ":2"),
     "long-line": (GOOD + b'{"text": "' + b"a" * json_lines.LINE_LIMIT + b'"}\n', ":2"),
     "too-many-rows": (b"{}\n" * (json_lines.ROW_LIMIT + 1), ""),
 }
@@ -53,6 +54,36 @@ def test_a_file_that_is_too_large(package, monkeypatch):
     assert caught.value.code == "too-large"
 
 
+@pytest.mark.parametrize(
+    ("code", "data", "line"),
+    [
+        ("not-json", GOOD.replace(b"\n", b"\r") * 2, 1),
+        ("empty-line", GOOD.replace(b"\n", b"\r\n") + b"\r\n", 2),
+        ("empty-line", b"\n", 1),
+        ("byte-order-mark", GOOD.decode().encode("utf-16"), 1),
+        ("not-finite", GOOD + b'{"text": "a", "label": -Infinity}', 2),
+        ("not-finite", b'{"text": "a", "label": 1e999}', 1),
+        ("duplicate-key", b'{"inputs": {"a": [1], "a": [2]}, "label": 0}', 1),
+        ("wrong-value", b'{"text": "a", "label": 1' + b"0" * 30 + b"}", 1),
+        ("wrong-value", b'{"text": "a", "label": ' + b"[" * 60 + b"]" * 60 + b"}", 1),
+    ],
+)
+def test_odd_lines_give_one_finding_with_their_number(package, code, data, line):
+    folder = package("text-classification")
+    (folder / DATA).write_bytes(data)
+    with pytest.raises(PackageProblem) as caught:
+        read_data(Package(folder), DATA, "accuracy")
+    assert (caught.value.code, caught.value.where) == (code, f"{DATA}:{line}")
+
+
+def test_twin_windows_line_breaks_and_whole_pairs_of_surrogates(package):
+    folder = package("text-classification")
+    pair = b'{"text": "\\ud83d\\ude00 \\\\ud800", "label": 1}\r\n'
+    (folder / DATA).write_bytes(GOOD.replace(b"\n", b"\r\n") + pair)
+    rows = read_data(Package(folder), DATA, "accuracy").rows
+    assert [row["text"] for row in rows] == ["the lamp", "\U0001f600 \\ud800"]
+
+
 def test_twin_the_last_line_may_end_without_a_break(package):
     folder = package("text-classification")
     (folder / DATA).write_bytes(GOOD * 2 + GOOD.rstrip())
@@ -75,9 +106,9 @@ def one(task, code="", use="training", options=None, **row):
     return Case(task, (row,), code, use, options or {})
 
 
+EMBED = "sentence-embedding"
 TEXT, TOKEN = "text-classification", "token-classification"
 CHAT = [{"role": "user", "content": "where is the lamp"}]
-EMBED = "sentence-embedding"
 PAIR = {"text": "the lamp", "text_pair": "a lamp"}
 CORPUS = ({"id": "a", "text": "the lamp"}, {"id": "b", "text": "the shop"})
 QUERY = {"query": "lamp", "positives": ["a"]}
@@ -99,6 +130,12 @@ CASES = [
     one(TEXT, "missing-key", text="the lamp"),
     one(TEXT, "unknown-key", text="the lamp", label=1, lable=1),
     Case(TEXT, ({"text": "a", "label": 1}, {"text": "a", "label": [0] * 5}), "mixed-labels"),
+    Case(TEXT, ({"text": "a", "label": 3}, {"text": "a", "label": 2.5}), options={"labels": 1}),
+    one(TEXT, "label-range", "accuracy", text="a", label=0.5, options={"labels": 1}),
+    one(TEXT, "", "accuracy", text="a", label=1, options={"labels": 1}),
+    one(TEXT, "wrong-value", text="a", label=1e39, options={"labels": 1}),
+    one(EMBED, "unknown-key", "spearman", inputs={"input_ids": [5]}, label=1),
+    one("causal-lm", "unknown-key", "exact-match", inputs={"input_ids": [5, 6]}, label=[5, 6]),
     one(TOKEN, tokens=["Anna"], tags=["B-PER"]),
     one(TOKEN, "unequal-lengths", tokens=["Anna", "is"], tags=["B-PER"]),
     one(TOKEN, "wrong-value", tokens=["Anna"], tags=["B-ORG"]),
@@ -168,6 +205,20 @@ def test_span_scores_need_tags_of_a_scheme(package):
         read_data(Package(folder), DATA, "seqeval-f1")
     assert caught.value.code == "tag-scheme"
     assert read_data(Package(folder), DATA, "macro-f1")
+
+
+def test_span_scores_need_a_name_for_every_output(package):
+    folder = package(TOKEN)
+    write_rows(folder, [{"tokens": ["Anna"], "tags": ["B-PER"]}])
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["id2label"]["2"] = "B-LOC"
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(PackageProblem) as caught:
+        read_data(Package(folder), DATA, "seqeval-f1")
+    assert (caught.value.code, caught.value.want) == (
+        "tag-scheme",
+        "one name for each of the 5 outputs",
+    )
 
 
 def test_label_names_without_a_table(package):

@@ -26,6 +26,7 @@ from slmconform.measure.metrics import (
     Texts,
     count_of,
     first_places,
+    ranked,
     value_of,
 )
 
@@ -57,7 +58,8 @@ def several(seed, count=40, size=4):
     return Classes(*sides)
 
 
-def rankings(seed, queries=20, items=15, right=2, *, ties=False):
+def drawn(seed, queries=20, items=15, right=2, *, ties=False):
+    """Scores and marks of all items, (queries, items)."""
     draw = random.Random(seed)
     scores, marks = [], []
     for _ in range(queries):
@@ -65,7 +67,12 @@ def rankings(seed, queries=20, items=15, right=2, *, ties=False):
         scores.append(np.array([float(draw.randrange(levels)) for _ in range(items)]))
         marks.append(np.zeros(items))
         marks[-1][draw.sample(range(items), right)] = 1.0
-    return Rankings(scores, marks)
+    return np.array(scores), np.array(marks)
+
+
+def rankings(scores, marks):
+    pairs = zip(scores, marks, strict=True)
+    return Rankings([ranked(np.array(s), np.flatnonzero(m)) for s, m in pairs])
 
 
 CASES = {
@@ -176,25 +183,39 @@ def test_a_rank_correlation_with_a_constant_is_undefined():
 @pytest.mark.parametrize("k", [1, 3, 10, 50])
 @pytest.mark.parametrize("ties", [False, True])
 def test_ranking_equals_scikit_learn(k, ties):
-    answers = rankings(5, ties=ties)
-    found = value_of("ndcg", answers, k)
-    want = sklearn.ndcg_score(np.array(answers.right), np.array(answers.scores), k=k)
-    assert found.value == pytest.approx(want, abs=1e-12)
+    scores, marks = drawn(5, ties=ties)
+    found = value_of("ndcg", rankings(scores, marks), k)
+    assert found.value == pytest.approx(sklearn.ndcg_score(marks, scores, k=k), abs=1e-12)
+    popular = np.tile(marks.sum(axis=0), (20, 1))
+    assert found.baseline == pytest.approx(sklearn.ndcg_score(marks, popular, k=k), abs=1e-12)
     if ties:
         return
     best = np.zeros((20, 15), dtype=int)
-    for row, scores in enumerate(answers.scores):
-        best[row, np.argsort(-scores)[:k]] = 1
-    share = sklearn.recall_score(np.array(answers.right), best, average="samples")
-    assert value_of("recall", answers, k).value == pytest.approx(share, abs=1e-12)
-    single = rankings(6, right=1)
-    targets = [int(marks.argmax()) for marks in single.right]
-    top = sklearn.top_k_accuracy_score(
-        targets, np.array(single.scores), k=min(k, 14), labels=range(15)
-    )
+    for row, one in enumerate(scores):
+        best[row, np.argsort(-one)[:k]] = 1
+    share = sklearn.recall_score(marks, best, average="samples")
+    assert value_of("recall", rankings(scores, marks), k).value == pytest.approx(share, abs=1e-12)
+    scores, marks = drawn(6, right=1)
+    single, targets = rankings(scores, marks), marks.argmax(axis=1)
+    top = sklearn.top_k_accuracy_score(targets, scores, k=min(k, 14), labels=range(15))
     assert value_of("recall", single, min(k, 14)).value == pytest.approx(top, abs=1e-12)
-    first = sklearn.accuracy_score(targets, [int(s.argmax()) for s in single.scores])
+    first = sklearn.accuracy_score(targets, scores.argmax(axis=1))
     assert value_of("accuracy", single).value == first == np.mean(first_places(single))
+
+
+@pytest.mark.parametrize("right", [1, 5, 15])
+@pytest.mark.parametrize("levels", [1, 2, 40])
+def test_few_places_are_enough_for_a_ranking(levels, right):
+    """What is kept of a query gives the NDCG of all its items, however many of them tie."""
+    draw = random.Random(levels)
+    scores = np.array([[float(draw.randrange(levels)) for _ in range(40)] for _ in range(30)])
+    marks = np.zeros_like(scores)
+    for row in marks:
+        row[draw.sample(range(40), right)] = 1.0
+    for k in (1, 2, 7, 40, 60):
+        want = sklearn.ndcg_score(marks, scores, k=k)
+        found = value_of("ndcg", rankings(scores, marks), k).value
+        assert found == pytest.approx(want, abs=1e-12)
 
 
 def test_ties_are_averaged_over_their_orders():
@@ -204,23 +225,23 @@ def test_ties_are_averaged_over_their_orders():
         for order in itertools.permutations(range(5))
         if all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
     ]
-    assert value_of("recall", Rankings([scores], [right]), 2).value == pytest.approx(np.mean(found))
-    alike = Rankings([np.zeros(5)], [right])
+    assert value_of("recall", rankings([scores], [right]), 2).value == pytest.approx(np.mean(found))
+    alike = rankings([np.zeros(5)], [right])
     assert value_of("recall", alike, 2).value == pytest.approx(2 / 5)
 
 
 def test_items_that_are_ruled_out_rank_last():
     ruled_out = np.array([3.0, -np.inf, 1.0, -np.inf])
-    answers = Rankings([ruled_out], [np.array([0.0, 0.0, 1.0, 0.0])])
+    answers = rankings([ruled_out], [np.array([0.0, 0.0, 1.0, 0.0])])
     assert value_of("recall", answers, 2).value == 1.0
     assert value_of("ndcg", answers, 2).value == pytest.approx(1 / math.log2(3))
 
 
 def test_the_trivial_ranking_is_by_popularity():
     right = [np.eye(4)[at] for at in (2, 2, 2, 0)]
-    answers = Rankings([np.array([4.0, 3.0, 2.0, 1.0])] * 4, right)
+    answers = rankings([np.array([4.0, 3.0, 2.0, 1.0])] * 4, right)
     assert value_of("recall", answers, 1).baseline == 0.75
-    unlike = Rankings([np.arange(4.0), np.arange(2.0)], [np.eye(4)[1], np.eye(2)[1]])
+    unlike = rankings([np.arange(4.0), np.arange(2.0)], [np.eye(4)[1], np.eye(2)[1]])
     assert value_of("recall", unlike, 1).baseline == pytest.approx((1 / 4 + 1 / 2) / 2)
 
 
@@ -293,7 +314,7 @@ def test_a_thousand_resamples_are_fast():
         ("sklearn", "scikit-learn", "accuracy", classes(1)),
         ("seqeval", "seqeval", "seqeval-f1", tagged([["O"]], [["O"]])),
         ("scipy", "scipy", "spearman", Numbers([1.0, 2.0], [2.0, 1.0])),
-        ("sklearn", "scikit-learn", "ndcg", rankings(1)),
+        ("sklearn", "scikit-learn", "ndcg", rankings(*drawn(1))),
     ],
 )
 def test_a_missing_library_is_no_reference(monkeypatch, module, package, metric, answers):

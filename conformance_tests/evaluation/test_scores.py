@@ -169,6 +169,17 @@ def test_data_edited_after_the_recording(recorded, tmp_path, server):
     expect(folder, server, "SLM-EVL-001", "data-differ", "sha256", EVIDENCE)
 
 
+def test_data_that_no_recording_has_seen(recorded, tmp_path, server):
+    folder = Path(shutil.copytree(recorded, tmp_path / "tagger"))
+    evidence = json.loads((folder / EVIDENCE).read_text("utf-8")) | {"evaluations": []}
+    (folder / EVIDENCE).write_text(json.dumps(evidence), "utf-8")
+    results, failures, text = judged(folder, server)
+    assert failures == []
+    assert results["SLM-EVL-001"].outcome is Outcome.NO_REFERENCE, text
+    assert f"not recorded: {DATA}" in results["SLM-EVL-001"].detail
+    assert results["SLM-EVL-002"].outcome is Outcome.PASS, text
+
+
 def test_labels_reordered_after_the_recording(recorded, tmp_path, server):
     """What else holds the configuration fails, and the scores are not asked."""
     folder = Path(shutil.copytree(recorded, tmp_path / "tagger"))
@@ -211,7 +222,8 @@ def test_no_claim_is_not_examined(tagger, server):
     folder, _ = tagger
     results, failures, text = judged(folder, server)
     assert failures == []
-    for one in AREA:
+    assert results[AREA[0]].outcome is Outcome.NOT_APPLICABLE, text
+    for one in AREA[1:]:
         assert results[one].outcome is Outcome.NOT_EXAMINED, text
         assert "[[evaluation]]" in results[one].detail
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slmconform.engine.registry import Nonconformance, NotApplicable, NotExamined, Stage, check
+from slmconform.engine.registry import (
+    Nonconformance,
+    NoReference,
+    NotApplicable,
+    NotExamined,
+    Stage,
+    check,
+)
 from slmconform.package.dataset import TRAINING, read_data
 from slmconform.package.problem import PackageProblem
 from slmconform.standard.files import EVIDENCE, MANIFEST
@@ -51,6 +58,8 @@ def data_are_those_recorded(package: Package) -> str:
                 why="the data were changed after the recording",
                 fix="restore the file, or record again: `slmconform record`",
             )
+    if new := [path for path in rows if package.evidence and path not in recorded]:
+        raise NoReference(f"not recorded: {', '.join(new)}; `slmconform record` records data files")
     return ", ".join(f"{count} rows in {path}" for path, count in rows.items())
 
 

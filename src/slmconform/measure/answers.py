@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,23 @@ from slmconform.engine.registry import Inconclusive
 from slmconform.measure.bench import Bench
 from slmconform.measure.dataset import Item
 from slmconform.measure.decoding import written
-from slmconform.measure.encoding import IGNORED
+from slmconform.measure.encoding import row_problem
 from slmconform.measure.metrics import (
     Answers,
     Array,
     Classes,
     Likelihoods,
     Numbers,
+    Ranked,
     Rankings,
     Texts,
+    ranked,
 )
 from slmconform.measure.prediction import Rows, Seen, run, sequences_of
-from slmconform.package.dataset import answer_size, label_names
+from slmconform.package.dataset import label_names
+from slmconform.package.labels import IGNORED, answer_size
 
+BLOCK = 2**24  # cosines at a time
 SPAN = 30  # tokens: the longest answer that the scripts of SQuAD look for
 ARTICLES = frozenset({"a", "an", "the"})
 SPACES = str.maketrans("", "", string.punctuation)
@@ -55,10 +59,6 @@ def _classes(bench: Bench, rows: Rows) -> Classes:
     """One class a row, or for several labels whether each is more likely than not."""
     sequences = sequences_of(bench, rows)
     labels = [one.labels["labels"] for one in sequences]
-    if any(
-        label.is_floating_point() and not bool((label * (1 - label) == 0).all()) for label in labels
-    ):
-        raise Inconclusive("the labels are numbers, not classes")
     several = labels[0].numel() > 1
     want = [[int(v) for v in label.flatten()] for label in labels]
     got = run(bench, sequences, _positive if several else _best)
@@ -70,11 +70,23 @@ def _classes(bench: Bench, rows: Rows) -> Classes:
 def _best(seen: Seen) -> list[int]:
     """The best class; of a single logit whether it is positive."""
     logits = seen.answer.flatten()
+    _require_below(seen, seen.item.labels["labels"], max(logits.numel(), 2))
     return [int(logits[0] > 0) if logits.numel() == 1 else int(logits.argmax())]
 
 
 def _positive(seen: Seen) -> list[int]:
-    return [int(one) for one in seen.answer.flatten() > 0]
+    logits, labels = seen.answer.flatten(), seen.item.labels["labels"]
+    if logits.numel() != labels.numel():
+        got, want = f"{labels.numel()} labels", f"{logits.numel()}, as many as outputs"
+        raise row_problem("label-shape", seen.item.where, got, want)
+    return [int(one) for one in logits > 0]
+
+
+def _require_below(seen: Seen, labels: Tensor, size: int) -> None:
+    """Raise `PackageProblem` for a label beyond an output whose size only the model knows."""
+    if labels.numel() and int(labels.max()) >= size:
+        got, want = f"label {int(labels.max())}", f"labels below {size}"
+        raise row_problem("label-range", seen.item.where, got, want)
 
 
 def _names(bench: Bench) -> dict[int, str]:
@@ -121,6 +133,7 @@ def _likelihoods(bench: Bench, rows: Rows) -> Likelihoods:
         labels = seen.item.labels["labels"][1:]
         kept = (labels != IGNORED).nonzero().flatten()
         logits = seen.output("logits")[kept + seen.moved].double()
+        _require_below(seen, labels, logits.shape[-1])
         chosen = labels[kept].to(logits.device)
         log_p = logits.log_softmax(-1).gather(-1, chosen.unsqueeze(-1))
         return -float(log_p.sum()), [int(token) for token in chosen]
@@ -131,8 +144,6 @@ def _likelihoods(bench: Bench, rows: Rows) -> Likelihoods:
 
 def _texts(bench: Bench, rows: Rows) -> Texts:
     """Whether each text is the wanted one; the constant answer is the most frequent, or a copy."""
-    if any("inputs" in row for row in rows):
-        raise Inconclusive("an exact match needs rows of text")
     key = "target" if bench.task == "seq2seq-lm" else "answer"
     want = [row[key].strip() for row in rows]
     right = [a == b.strip() for a, b in zip(want, written(bench, rows, want), strict=True)]
@@ -160,7 +171,7 @@ def _span(seen: Seen) -> tuple[int, int]:
     first, last = (seen.output(name) for name in ("start_logits", "end_logits"))
     example = seen.item.example
     offsets = example.offsets if example else []
-    length = len(offsets) or len(first) - seen.moved
+    length = len(offsets) or max(len(one) for one in seen.item.inputs.values())
     start, end = (one[seen.moved : seen.moved + length].double() for one in (first, last))
     inside = torch.tensor([low >= 0 for low, _ in offsets] or [True] * length)
     scores = start.cpu().unsqueeze(1) + end.cpu().unsqueeze(0)
@@ -195,21 +206,22 @@ def _retrieval(bench: Bench, rows: Rows) -> Rankings:
     corpus = [at for at, row in enumerate(rows) if "id" in row]
     place = {rows[at]["id"]: number for number, at in enumerate(corpus)}
     queries = [at for at, row in enumerate(rows) if "query" in row]
-    scores = vectors[queries] @ vectors[corpus].T
-    right = [_marked([place[one] for one in rows[at]["positives"]], len(corpus)) for at in queries]
-    return Rankings(list(scores), right)
+    texts, step = vectors[corpus].T, max(1, BLOCK // len(corpus))
+    found = []
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        for at, scores in zip(block, vectors[block] @ texts, strict=True):
+            found.append(ranked(scores, [place[one] for one in rows[at]["positives"]]))
+    return Rankings(found)
 
 
 def _rankings(bench: Bench, rows: Rows) -> Rankings:
-    scores = run(bench, sequences_of(bench, rows), lambda seen: np.array(_listed(seen.answer)))
-    right = [_marked([row["target"]], len(one)) for row, one in zip(rows, scores, strict=True)]
-    return Rankings(scores, right)
+    def places(seen: Seen) -> Ranked:
+        target, scores = seen.item.labels["labels"], np.array(_listed(seen.answer))
+        _require_below(seen, target, len(scores))
+        return ranked(scores, [int(target)])
 
-
-def _marked(places: Sequence[int], size: int) -> Array:
-    marks = np.zeros(size)
-    marks[list(places)] = 1.0
-    return marks
+    return Rankings(run(bench, sequences_of(bench, rows), places))
 
 
 KINDS: Mapping[str, Callable[[Bench, Rows], Any]] = {

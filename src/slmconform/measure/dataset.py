@@ -8,21 +8,31 @@ a class, (sequence,) for tokens, (target,) for a text to write, unshifted; ``sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from slmconform.engine.registry import Inconclusive
+from slmconform.measure.batches import Batch, Labels
 from slmconform.measure.bench import Bench
-from slmconform.measure.encoding import IGNORED, Example, Room, encode, row_problem, shifted
+from slmconform.measure.encoding import (
+    Example,
+    Room,
+    class_label,
+    encode,
+    place_of,
+    row_problem,
+    shifted,
+)
 from slmconform.model import probes
 from slmconform.model.loaded import DTYPES
 from slmconform.model.probes import Inputs
+from slmconform.package.labels import IGNORED, answer_size
+from slmconform.package.number_rows import judge_inputs, shape_wanted
 from slmconform.standard.manifest import InputSpec
 
-Labels = dict[str, Tensor]
 PLACES = ("start_positions", "end_positions")
 
 
@@ -38,11 +48,9 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Padded inputs and labels; ``moved`` is how far padding moved each row to the right."""
+class Padded(Batch):
+    """A batch of rows; ``moved`` is how far padding moved each of them to the right."""
 
-    inputs: Inputs
-    labels: Labels
     moved: list[int] = field(default_factory=list)
 
 
@@ -66,10 +74,12 @@ def training_batch(
 
 
 def items(bench: Bench, row: Mapping[str, Any], number: int, room: Room) -> list[Item]:
-    """The sequences of a row, two for a pair of sentences; raises `PackageProblem`."""
+    """The sequences of a row, two for a pair of sentences; raises `PackageProblem`.
+
+    Of rows as `judge_rows` lets them pass; what only the model or the tokenizer says is asked here.
+    """
     if "inputs" in row:
-        where = str(getattr(row, "where", "")) or f"row {number}"
-        return [_from_numbers(bench, row, where, room)]
+        return [_from_numbers(bench, row, place_of(row, number), room)]
     found = encode(bench, row, number, room)
     if bench.task == "seq2seq-lm":
         found = [shifted(one, start_token(bench)) for one in found]
@@ -93,8 +103,9 @@ def from_text(bench: Bench, example: Example) -> Item:
             raise Inconclusive(f"nothing in a row of text says what the input {spec.name} is")
         if value is not None:
             inputs[spec.name] = value.to(DTYPES[spec.dtype])
-    _require_range(bench, inputs, example.where)
-    return Item(example.where, inputs, dict(example.labels), example.aligned, example)
+    _require_fit(bench, inputs, example.where)
+    item = Item(example.where, inputs, dict(example.labels), example.aligned, example)
+    return _with_known_labels(bench, item)
 
 
 def _input(bench: Bench, spec: InputSpec, example: Example) -> Tensor | None:
@@ -158,23 +169,20 @@ def _from_numbers(bench: Bench, row: Mapping[str, Any], where: str, room: Room) 
     if bench.task == "seq2seq-lm" and label is not None:
         decoder = probes.by_role(bench.interface, "decoder-tokens")
         if decoder and decoder.name not in given:
+            if IGNORED in label:
+                want = f"labels without {IGNORED}, or {decoder.name} under `inputs`"
+                raise row_problem("label-range", where, f"a label {IGNORED} to be read", want)
             given[decoder.name] = [start_token(bench), *label[:-1]]
-    inputs = _given(bench, given, where)
-    item = Item(where, inputs, labels, aligned)
-    _require_range(bench, inputs, where)
-    return _fitted(bench, item, room)
+    judge_inputs(bench.interface, given, where, cut=room.cut)
+    item = Item(where, _given(bench, given, where), labels, aligned)
+    return _fitted(bench, _with_known_labels(bench, item), room)
 
 
 def _number_labels(bench: Bench, label: Any) -> tuple[Labels, str | None]:
-    from slmconform.measure.encoding import class_label
-
     if bench.task == "text-classification":
         return {"labels": class_label(bench, label)}, None
-    value = torch.tensor(label)
-    aligned = {"seq2seq-lm": "target"}.get(bench.task, "sequence") if value.dim() == 1 else None
-    if value.is_floating_point() or bench.task == "tensor":
-        aligned = None
-    return {"labels": value}, aligned
+    aligned = {"seq2seq-lm": "target", "tensor": None}.get(bench.task, "sequence")
+    return {"labels": torch.tensor(label)}, aligned if isinstance(label, list) else None
 
 
 def _given(bench: Bench, given: Mapping[str, Any], where: str) -> Inputs:
@@ -184,9 +192,6 @@ def _given(bench: Bench, given: Mapping[str, Any], where: str) -> Inputs:
     for name, spec in specs.items():
         if name in given:
             inputs[name] = torch.tensor(given[name], dtype=DTYPES[spec.dtype])
-            if inputs[name].dim() != len(spec.axes) - 1:
-                got = f"{name} of shape {list(inputs[name].shape)}"
-                raise row_problem("input-shape", where, got, f"axes {spec.axes[1:]}")
     for name, spec in specs.items():
         like = next((n for n in inputs if specs[n].axes == spec.axes), None)
         if name not in inputs and probes.role(spec) == "mask" and like:
@@ -199,46 +204,59 @@ def _given(bench: Bench, given: Mapping[str, Any], where: str) -> Inputs:
 
 
 def _fitted(bench: Bench, item: Item, room: Room) -> Item:
-    """Cut or refuse what is longer than the axis ``sequence`` allows."""
-    inputs = dict(item.inputs)
+    """A row cut to the room that there is along ``sequence`` and ``target``."""
+    limits = {"sequence": room.sequence, "target": room.target}
+    inputs, labels = dict(item.inputs), dict(item.labels)
     for spec in bench.interface.inputs:
-        axis = probes.sequence_axis(bench.interface, spec.name)
-        value = inputs.get(spec.name)
-        if axis is None or value is None:
-            continue
-        room.require(item.where, value.shape[axis - 1])
-        if room.sequence and value.shape[axis - 1] > room.sequence:
-            inputs[spec.name] = value.narrow(axis - 1, 0, room.sequence)
-    labels = dict(item.labels)
-    if item.aligned == "sequence" and room.sequence:
-        labels["labels"] = labels["labels"][: room.sequence]
-    return Item(item.where, inputs, labels, item.aligned)
+        for place, axis in enumerate(spec.axes[1:]):
+            limit = limits.get(str(axis))
+            if limit and spec.name in inputs and inputs[spec.name].shape[place] > limit:
+                inputs[spec.name] = inputs[spec.name].narrow(place, 0, limit)
+    if item.aligned:
+        labels["labels"] = labels["labels"][: limits[item.aligned]]
+    if room.sequence and any(int(labels[name]) >= room.sequence for name in PLACES & labels.keys()):
+        labels |= {name: torch.tensor(0) for name in PLACES}  # cut off: the first token
+    return replace(item, inputs=inputs, labels=labels)
 
 
-def _require_range(bench: Bench, inputs: Inputs, where: str) -> None:
+def _with_known_labels(bench: Bench, item: Item) -> Item:
+    """The row itself; raises `PackageProblem` for a class or token that no output stands for."""
+    label, classes = item.labels.get("labels"), answer_size(bench.interface)
+    whole = label is not None and not label.is_floating_point() and bench.task != "tensor"
+    if whole and classes and label is not None and label.numel() and int(label.max()) >= classes:
+        got = f"a label of {int(label.max())} for {classes} outputs"
+        raise row_problem("label-range", item.where, got, f"labels below {classes}")
+    return item
+
+
+def _require_fit(bench: Bench, inputs: Inputs, where: str) -> None:
+    """Sizes and values of the inputs that a text gives, against the interface."""
+    sizes: dict[str, int] = {}
     for spec in bench.interface.inputs:
         value = inputs.get(spec.name)
-        if spec.range is None or value is None or not value.numel():
+        if value is None:
             continue
-        low, high = spec.range
+        if want := shape_wanted(bench.interface, spec, tuple(value.shape), sizes):
+            got = f"{spec.name} of shape {list(value.shape)}"
+            raise row_problem("input-shape", where, got, want)
+        low, high = spec.range or (float("-inf"), float("inf"))
         least, greatest = value.min().item(), value.max().item()
         if least < low or greatest > high:
             got = f"{spec.name} holds {least if least < low else greatest}"
             raise row_problem("input-range", where, got, f"values from {low} to {high}")
 
 
-def collate(bench: Bench, rows: Sequence[Item], width: int | None = None) -> Batch:
+def collate(bench: Bench, rows: Sequence[Item], width: int | None = None) -> Padded:
     """Rows as one batch, padded on the declared side and masked."""
-    side, batch = padding_side(bench), Batch({}, {}, [0] * len(rows))
+    side, batch = padding_side(bench), Padded({}, {}, [0] * len(rows))
     for spec in bench.interface.inputs:
-        values = [row.inputs[spec.name] for row in rows if spec.name in row.inputs]
-        if len(values) == len(rows):
-            value = _stacked(bench, spec, rows, width, side, batch.moved)
-            batch.inputs[spec.name] = value
-    for name in rows[0].labels if rows else ():
-        missing = next((row for row in rows if name not in row.labels), None)
-        if missing:
-            raise row_problem("no-label", missing.where, "no label", "a label, as other rows have")
+        without = [row for row in rows if spec.name not in row.inputs]
+        if without and len(without) < len(rows):
+            got, want = f"no {spec.name}", f"{spec.name}, as other rows have"
+            raise row_problem("input-missing", without[0].where, got, want)
+        if not without:
+            batch.inputs[spec.name] = _stacked(bench, spec, rows, width, side, batch.moved)
+    for name in rows[0].labels:
         batch.labels[name] = _labels(bench, name, rows, batch)
     _count_positions(bench, batch.inputs, side)
     return batch
@@ -291,7 +309,7 @@ def _grown(value: Tensor, place: int, missing: int, fill: int, *, left: bool) ->
     return torch.cat([blank, value] if left else [value, blank], dim=place)
 
 
-def _labels(bench: Bench, name: str, rows: Sequence[Item], batch: Batch) -> Tensor:
+def _labels(bench: Bench, name: str, rows: Sequence[Item], batch: Padded) -> Tensor:
     values = [row.labels[name] for row in rows]
     if name in PLACES:
         return torch.stack([v + by for v, by in zip(values, batch.moved, strict=True)])
@@ -306,12 +324,12 @@ def _labels(bench: Bench, name: str, rows: Sequence[Item], batch: Batch) -> Tens
                 values, batch.moved if axis == "sequence" else [0] * len(rows), strict=True
             )
         ]
-    shape = values[0].shape
+    shape, mixed = values[0].shape, len({value.dtype for value in values}) > 1
     for row, value in zip(rows, values, strict=True):
-        if value.shape != shape or value.is_floating_point() != values[0].is_floating_point():
+        if value.shape != shape:
             got = f"a label of shape {list(value.shape)}"
             raise row_problem("label-shape", row.where, got, f"shape {list(shape)}, as before")
-    return torch.stack(values)
+    return torch.stack([value.float() if mixed else value for value in values])
 
 
 def _count_positions(bench: Bench, inputs: Inputs, side: str | None) -> None:

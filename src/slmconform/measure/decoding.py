@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from slmconform.engine.registry import Inconclusive
 from slmconform.measure.bench import Bench
 from slmconform.measure.dataset import Item, from_text, start_token
-from slmconform.measure.encoding import Example, Room, encode, prompt_ids
+from slmconform.measure.encoding import Example, Room, encode, prompt_ids, row_problem
 from slmconform.measure.prediction import Rows, Seen, run
 from slmconform.measure.tokenizing import tokenizer
 
@@ -79,11 +78,11 @@ def _prompted(bench: Bench, row: Mapping[str, Any], number: int) -> _State:
         most = min(longest, room.target or longest)
         return _State(replace(whole, target=None), most, target=True)
     tok = tokenizer(bench)
-    prompt = prompt_ids(tok, row, getattr(tok, "eos_token_id", None))
+    prompt = prompt_ids(tok, row, getattr(tok, "eos_token_id", None), whole.where)
+    if not prompt:
+        raise row_problem("row-empty", whole.where, "a prompt without tokens", "one or more")
     longest = len(whole.tokens) - len(prompt) + MARGIN
     most = min(longest, (room.sequence or len(prompt) + longest) - len(prompt))
-    if not prompt:
-        raise Inconclusive(f"{whole.where}: nothing to begin with: the prompt has no tokens")
     return _State(Example(whole.where, prompt), most, target=False)
 
 

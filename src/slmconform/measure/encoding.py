@@ -7,7 +7,8 @@ nothing is cut off unless the caller asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,10 +19,10 @@ from slmconform.engine.registry import NotExamined
 from slmconform.measure.bench import Bench
 from slmconform.measure.tokenizing import render, tokenizer
 from slmconform.model import probes
-from slmconform.package.dataset import answer_size, label_names
+from slmconform.package.dataset import label_names
+from slmconform.package.labels import IGNORED, answer_size
 from slmconform.package.problem import PackageProblem, shown
 
-IGNORED = -100  # no label here: torch's ``ignore_index``
 MASK = "[MASK]"
 
 
@@ -87,9 +88,31 @@ def encode(bench: Bench, row: Mapping[str, Any], number: int, room: Room) -> lis
 
     ``number`` names a row that comes from no file. Raises `PackageProblem`.
     """
-    where = str(getattr(row, "where", "")) or f"row {number}"
+    where = place_of(row, number)
     coder = _Coder(bench, tokenizer(bench), room, where)
-    return _WAYS[bench.task](coder, row)
+    found = _WAYS[bench.task](coder, row)
+    for one in found:
+        if not one.tokens or [] in one.tokens or one.target == []:
+            raise row_problem("row-empty", where, "no tokens", "a text of one token or more")
+    return found
+
+
+def place_of(row: Mapping[str, Any], number: int) -> str:
+    """The file and the line of a row, else its number."""
+    return str(getattr(row, "where", "")) or f"row {number}"
+
+
+@contextmanager
+def tokenizing(where: str) -> Iterator[None]:
+    """Whatever a tokenizer or a chat template raises over a row is a problem of that row."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {str(error)[:200]}"
+        want = "a row that the tokenizer can encode"
+        raise row_problem("row-not-encoded", where, got, want) from error
 
 
 @dataclass(frozen=True)
@@ -106,18 +129,15 @@ class _Coder:
         chosen = {**self.room.options(truncation), **options}
         if probes.by_role(self.bench.interface, "segments"):
             chosen["return_token_type_ids"] = True
-        try:
+        with tokenizing(self.where):
             found = self.tok(*texts, **chosen)
-        except ValueError as error:  # no room for the first text of a pair
-            raise row_problem(
-                "row-too-long", self.where, str(error)[:200], "a row that fits"
-            ) from None
         self.room.require(self.where, len(found["input_ids"]))
         return found
 
     def plain(self, text: str) -> list[int]:
         """Ids without special tokens."""
-        return [int(i) for i in self.tok(text, add_special_tokens=False)["input_ids"]]
+        with tokenizing(self.where):
+            return [int(i) for i in self.tok(text, add_special_tokens=False)["input_ids"]]
 
     def example(self, found: Any, **fields: Any) -> Example:
         """An example of what the tokenizer returned."""
@@ -153,14 +173,9 @@ def class_label(bench: Bench, label: Any) -> Tensor:
         label = label_names(bench.package)[label]
     if isinstance(label, list):
         return torch.tensor(label, dtype=torch.float32)
-    if logits(bench) == 1 or isinstance(label, float):
-        return torch.tensor([label], dtype=torch.float32)
+    if answer_size(bench.interface) == 1 or isinstance(label, float):
+        return torch.tensor([float(label)], dtype=torch.float32)
     return torch.tensor(label, dtype=torch.int64)
-
-
-def logits(bench: Bench) -> int | None:
-    """The declared size of the last axis of the output that answers; None where it varies."""
-    return answer_size(bench.interface)
 
 
 def _tagged(coder: _Coder, row: Mapping[str, Any]) -> list[Example]:
@@ -189,7 +204,9 @@ def _split_words(coder: _Coder, words: list[str]) -> tuple[Any, list[int | None]
     try:
         found = coder.ids(words, is_split_into_words=True)
         return found, found.word_ids()
-    except AssertionError:
+    except PackageProblem as problem:
+        if not isinstance(problem.__cause__, AssertionError):
+            raise
         found = coder.ids(" ".join(words), return_offsets_mapping=True)
     ends, at = [], 0
     for word in words:
@@ -235,7 +252,7 @@ def _written(coder: _Coder, row: Mapping[str, Any]) -> list[Example]:
         found = coder.ids(row["text"])
         tokens = [int(i) for i in found["input_ids"]]
         return [coder.example(found, labels={"labels": torch.tensor(tokens)}, aligned="sequence")]
-    prompt = prompt_ids(coder.tok, row, coder.final())
+    prompt = prompt_ids(coder.tok, row, coder.final(), coder.where)
     end = coder.final()
     answer = coder.plain(row["answer"]) + ([end] if end is not None else [])
     tokens = prompt + answer
@@ -247,12 +264,13 @@ def _written(coder: _Coder, row: Mapping[str, Any]) -> list[Example]:
     return [Example(coder.where, prompt + answer, labels={"labels": labels}, aligned="sequence")]
 
 
-def prompt_ids(tok: Any, row: Mapping[str, Any], end: int | None) -> list[int]:
+def prompt_ids(tok: Any, row: Mapping[str, Any], end: int | None, where: str) -> list[int]:
     """What the model is prompted with: the rendered conversation, or the text and its specials."""
-    if "messages" in row:
-        text = render(tok, [dict(message) for message in row["messages"]])
-        return [int(i) for i in tok(text, add_special_tokens=False)["input_ids"]]
-    ids = [int(i) for i in tok(row["prompt"])["input_ids"]]
+    with tokenizing(where):
+        if "messages" in row:
+            text = render(tok, [dict(message) for message in row["messages"]])
+            return [int(i) for i in tok(text, add_special_tokens=False)["input_ids"]]
+        ids = [int(i) for i in tok(row["prompt"])["input_ids"]]
     while ids and ids[-1] == end:  # some tokenizers end every text
         ids.pop()
     return ids
@@ -289,7 +307,8 @@ def _one_token(coder: _Coder, answer: str, *, spaced: bool) -> int:
 
 def _rewritten(coder: _Coder, row: Mapping[str, Any]) -> list[Example]:
     found = coder.ids(row["source"])
-    target = [int(i) for i in coder.tok(text_target=row["target"])["input_ids"]]
+    with tokenizing(coder.where):
+        target = [int(i) for i in coder.tok(text_target=row["target"])["input_ids"]]
     end = coder.final()
     if end is not None and end not in target[-1:]:
         target.append(end)

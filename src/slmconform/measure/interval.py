@@ -48,7 +48,7 @@ def interval(metric: str, answers: Answers, k: int | None = None) -> tuple[float
             seen[at] = statistic(drawn)
     kept = seen[np.isfinite(seen)]
     if not kept.size:
-        whole = statistic(np.ones(count, dtype=np.int64))
+        whole = statistic_of(metric, answers, k)
         return whole, whole
     low, high = np.percentile(kept, [2.5, 97.5])
     return float(low), float(high)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
@@ -28,7 +29,6 @@ from slmconform.engine.registry import Inconclusive, NoReference
 Array = np.ndarray[Any, np.dtype[Any]]
 Report = dict[str, dict[str, float]]
 NAMES = {"sklearn": "scikit-learn", "scipy": "scipy", "seqeval": "seqeval"}
-UNBOUNDED = -np.finfo(np.float64).max  # what stands for -inf, a score that is ruled out
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,33 @@ class Likelihoods:
 
 
 @dataclass(frozen=True)
-class Rankings:
-    """For each query the scores of all items, and which of them are right."""
+class Ranked:
+    """Where the right items of one query stand among ``items``: all that a ranking is scored by.
 
-    scores: list[Array]
-    right: list[Array]
+    ``better`` is how many items score higher than each right one, ``equal`` how many score as it
+    does, itself among them; ``best`` is the first of the best items.
+    """
+
+    right: Array
+    better: Array
+    equal: Array
+    best: int
+    items: int
+
+
+@dataclass(frozen=True, eq=False)
+class Rankings:
+    """The right items of each query."""
+
+    queries: list[Ranked]
+
+
+def ranked(scores: Array, right: Sequence[int]) -> Ranked:
+    """The places of the right items, given by index, among items with scores (items,)."""
+    chosen = np.unique(np.array(right, dtype=np.int64))
+    better = np.array([int((scores > scores[at]).sum()) for at in chosen])
+    equal = np.array([int((scores == scores[at]).sum()) for at in chosen])
+    return Ranked(chosen, better, equal, int(scores.argmax()), len(scores))
 
 
 Answers = Classes | Numbers | Texts | Likelihoods | Rankings
@@ -94,7 +116,7 @@ Answers = Classes | Numbers | Texts | Likelihoods | Rankings
 def count_of(answers: Answers) -> int:
     """How many examples were answered; of a retrieval its queries."""
     if isinstance(answers, Rankings):
-        return len(answers.scores)
+        return len(answers.queries)
     if isinstance(answers, Likelihoods):
         return len(answers.loss)
     return len(answers.right) if isinstance(answers, Texts) else len(answers.want)
@@ -241,51 +263,74 @@ def _ranking(metric: str, answers: Rankings, k: int) -> Value:
     if metric == "ndcg":
         with library("sklearn") as libraries:
             pass
-    usual = Rankings(_popular(answers), answers.right)
+    usual = _popular(answers)
     value, baseline = (float(np.mean(by_query(metric, one, k))) for one in (answers, usual))
     return Value(value, baseline, {}, libraries)
 
 
-def _popular(answers: Rankings) -> list[Array]:
+def _popular(answers: Rankings) -> Rankings:
     """Items ranked by how often they are right; all alike where each query has its own items."""
-    if len({len(right) for right in answers.right}) > 1:
-        return [np.zeros(len(right)) for right in answers.right]
-    return [np.sum(answers.right, axis=0)] * len(answers.right)
+    sizes = {one.items for one in answers.queries}
+    if len(sizes) > 1:
+        return Rankings(
+            [
+                Ranked(q.right, np.zeros_like(q.better), np.full_like(q.equal, q.items), 0, q.items)
+                for q in answers.queries
+            ]
+        )
+    size = sizes.pop()
+    often = np.bincount(np.concatenate([one.right for one in answers.queries]), minlength=size)
+    ordered, best = np.sort(often), int(often.argmax())
+    first, last = (np.searchsorted(ordered, often, side) for side in ("left", "right"))
+    return Rankings(
+        [
+            Ranked(q.right, size - last[q.right], (last - first)[q.right], best, size)
+            for q in answers.queries
+        ]
+    )
 
 
 def first_places(answers: Rankings) -> list[bool]:
     """Whether the best item of each query is right."""
-    pairs = zip(answers.scores, answers.right, strict=True)
-    return [bool(right[scores.argmax()] > 0) for scores, right in pairs]
+    return [one.best in one.right for one in answers.queries]
 
 
 def _first(answers: Rankings) -> Value:
     """Accuracy of the best item where one item is right."""
-    want = [[int(right.argmax())] for right in answers.right]
-    got = [[int(scores.argmax())] for scores in answers.scores]
+    want = [[int(one.right[0])] for one in answers.queries]
+    got = [[one.best] for one in answers.queries]
     return _classes("accuracy", Classes(want, got))
 
 
+@lru_cache(maxsize=4)
 def by_query(metric: str, answers: Rankings, k: int) -> Array:
     """NDCG or recall at k of each query, (queries,); ties are averaged over their orders."""
-    pairs = zip(answers.scores, answers.right, strict=True)
     if metric == "recall":
-        return np.array([_recall(scores, right, k) for scores, right in pairs])
+        return np.array([_recall(one, k) for one in answers.queries])
     with library("sklearn"):
         from sklearn.metrics import ndcg_score
 
-        return np.array(
-            [
-                float(ndcg_score([right], [np.maximum(scores, UNBOUNDED)], k=k))
-                for scores, right in pairs
-            ]
-        )
+        shortened = (_shortened(one, k) for one in answers.queries)
+        return np.array([float(ndcg_score([right], [scores], k=k)) for right, scores in shortened])
 
 
-def _recall(scores: Array, right: Array, k: int) -> float:
+def _shortened(one: Ranked, k: int) -> tuple[Array, Array]:
+    """Marks and scores of fewer items with the same NDCG at k.
+
+    Only the first k places, ties that reach into them, and the number of right items count.
+    """
+    among = one.better < k
+    size = max(k, 2, *(one.better + one.equal)[among])
+    behind = int((~among).sum())
+    scores, marks = -np.arange(float(size + behind)), np.zeros(size + behind)
+    marks[size:] = 1.0
+    for first, count in Counter(one.better[among].tolist()).items():
+        equal = int(one.equal[one.better == first][0])
+        scores[first : first + equal] = -first
+        marks[first : first + count] = 1.0
+    return marks, scores
+
+
+def _recall(one: Ranked, k: int) -> float:
     """The share of right items among the k best."""
-    found = 0.0
-    for score in scores[right > 0]:
-        better, equal = int((scores > score).sum()), int((scores == score).sum())
-        found += min(max((k - better) / equal, 0.0), 1.0)
-    return found / int((right > 0).sum())
+    return float(np.clip((k - one.better) / one.equal, 0.0, 1.0).mean())

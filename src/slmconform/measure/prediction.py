@@ -18,12 +18,12 @@ from slmconform.measure.dataset import Item, collate, items, padding_side
 from slmconform.measure.encoding import Room
 from slmconform.model import probes
 from slmconform.model.loaded import Outputs
-from slmconform.package.dataset import answer_size
 from slmconform.package.json_lines import Row
+from slmconform.package.labels import answer_size
 
 ROWS = 16  # a batch
 ELEMENTS = 2**26  # the largest output of a batch
-ANSWERS = ("logits", "scores", "sentence_embedding")  # else the first declared output
+ANSWERS = ("logits", "scores", "sentence_embedding")  # else the first output of floating point
 
 T = TypeVar("T")
 Rows = Sequence[Row]
@@ -40,9 +40,9 @@ class Seen:
     @property
     def answer(self) -> Tensor:
         """The output that answers."""
-        return self.output(
-            next((n for n in ANSWERS if n in self.outputs), next(iter(self.outputs)))
-        )
+        named = [name for name in ANSWERS if name in self.outputs]
+        floating = [name for name, value in self.outputs.items() if value.is_floating_point()]
+        return self.output((named or floating or list(self.outputs))[0])
 
     def output(self, name: str) -> Tensor:
         """One output; NaN in it is a failure of the model, whatever the metric."""

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from slmconform.package.json_lines import DataFile, Row, read_lines
+from slmconform.package.json_lines import DataFile, Row, read_lines, row_refused
+from slmconform.package.labels import CLASSES, answer_size, judge_label
+from slmconform.package.number_rows import FLOAT32, judge_inputs, shape_of
 from slmconform.package.problem import PackageProblem, shown
 from slmconform.standard.files import MANIFEST
-from slmconform.standard.manifest import EvaluationSection, InterfaceSection, Manifest
+from slmconform.standard.manifest import EvaluationSection, Manifest
 
 if TYPE_CHECKING:
     from slmconform.package.read import Package
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 TRAINING = "training"
 RANKING = ("ndcg", "recall")
 TAG = re.compile(r"O|[BIES]-.+")
-FIX = "correct the row; spec/1.0/evl.md shows the format of each task"
+LONGEST_AXIS = 2**31
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,6 @@ def label_names(package: Package) -> dict[str, int]:
     return {}
 
 
-def answer_size(interface: InterfaceSection) -> int | None:
-    """The last axis of the output that answers; None where its size varies."""
-    named = [spec for spec in interface.outputs if spec.name in ("logits", "scores")]
-    last = (named or interface.outputs)[0].axes[-1]
-    return last if isinstance(last, int) else None
-
-
 def read_data(package: Package, path: str, use: str) -> DataFile:
     """A data file whose rows fit the task and the use: a metric, or "training".
 
@@ -84,11 +79,17 @@ def judge_rows(package: Package, rows: Sequence[Row], use: str) -> None:
     if use == "seqeval-f1":
         _judge_scheme(known)
     forms = [f for f in _forms(manifest) if not f.uses or use in f.uses]
+    training = use == TRAINING
+    loss = (manifest.training.loss if manifest.training else "") if training else None
     for row in rows:
         _judge_row(row, forms, known)
+        sizes: dict[str, int] = {}
+        if "inputs" in row:
+            sizes = judge_inputs(manifest.interface, row["inputs"], row.where, cut=training)
+        judge_label(manifest, row, use, sizes, loss)
     if use in RANKING and manifest.model.task == "sentence-embedding":
         _judge_ranking(rows)
-    _judge_labels(rows)
+    _judge_labels(rows, as_numbers=known.outputs == 1 or manifest.model.task == "tensor")
 
 
 def _judge_scheme(known: Known) -> None:
@@ -98,12 +99,17 @@ def _judge_scheme(known: Known) -> None:
         want = "O, and spans as B-, I-, E- or S- with their class"
         fix = "name the labels so, or claim macro-f1"
         raise PackageProblem("tag-scheme", "config.json: id2label", got, want, fix)
+    named = set(known.labels.values())
+    if named != set(range(known.outputs or 0)):
+        got = f"{len(named)} indices with a name of their own"
+        want = f"one name for each of the {known.outputs or 'declared'} outputs"
+        fix = "name every label once, and declare how many there are in interface.outputs"
+        raise PackageProblem("tag-scheme", "config.json: id2label", got, want, fix)
 
 
 def _forms(manifest: Manifest) -> Sequence[Form]:
-    """The formats of the task; numbers only where there is no text to read."""
-    numbers = NUMBERS.get(manifest.model.task, NUMBERS["tensor"])
-    return [*FORMS.get(manifest.model.task, ()), numbers]
+    """The formats of the task, in text and in numbers."""
+    return [*FORMS.get(manifest.model.task, ()), *NUMBERS.get(manifest.model.task, ())]
 
 
 def _judge_row(row: Row, forms: Sequence[Form], known: Known) -> None:
@@ -149,25 +155,29 @@ def _judge_ranking(rows: Sequence[Row]) -> None:
         raise _row("nothing-to-rank", rows[-1], got, "two texts or more, and a query")
 
 
-def _judge_labels(rows: Sequence[Row]) -> None:
-    """All labels of a file are of one kind: classes, several labels, or numbers."""
+def _judge_labels(rows: Sequence[Row], *, as_numbers: bool) -> None:
+    """All labels of a file are of one kind: classes, several labels, or numbers.
+
+    Where labels are read ``as_numbers``, an integer is one too.
+    """
     first: Row | None = None
     for row in rows:
         if isinstance(row.get("label"), (list, str, int, float)):
             first = first or row
-            if _kind(row["label"]) != _kind(first["label"]):
+            kinds = {_kind(one["label"], as_numbers=as_numbers) for one in (row, first)}
+            if len(kinds) > 1:
                 got = f"label {shown(row['label'])} beside {shown(first['label'])} at {first.where}"
                 raise _row("mixed-labels", row, got, "labels of one kind")
 
 
-def _kind(label: Any) -> str:
+def _kind(label: Any, *, as_numbers: bool) -> str:
     if isinstance(label, list):
         return "list"
-    return "number" if isinstance(label, float) else "class"
+    return "number" if isinstance(label, float) or as_numbers else "class"
 
 
 def _row(code: str, row: Row, got: str, want: str) -> PackageProblem:
-    return PackageProblem(code, row.where, got, want, FIX)
+    return row_refused(code, row.where, got, want)
 
 
 # --- what the values of a row are --------------------------------------------------------------
@@ -191,18 +201,19 @@ def _choices(value: Any, known: Known) -> str:
 
 
 def _number(value: Any, _: Known) -> str:
-    right = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return "" if right else "a number"
+    right = shape_of(value) == () and abs(value) <= FLOAT32
+    return "" if right else "a number that float32 holds"
 
 
 def _index(value: Any, known: Known) -> str:
-    below = f" below {known.outputs}" if known.outputs else ""
-    right = type(value) is int and value >= 0 and (not below or value < (known.outputs or 0))
-    return "" if right else f"an integer from 0{below}"
+    limit = known.outputs or LONGEST_AXIS
+    right = type(value) is int and 0 <= value < limit
+    return "" if right else f"an integer from 0 below {limit}"
 
 
 def _any_index(value: Any, _: Known) -> str:
-    return "" if type(value) is int and value >= 0 else "an integer from 0"
+    right = type(value) is int and 0 <= value < LONGEST_AXIS
+    return "" if right else "an integer from 0"
 
 
 def _tags(value: Any, known: Known) -> str:
@@ -242,31 +253,14 @@ def _messages(value: Any, _: Known) -> str:
 
 
 def _inputs(value: Any, _: Known) -> str:
-    right = isinstance(value, dict) and value and all(map(_array, value.values()))
+    given = value.values() if isinstance(value, dict) else ()
+    right = given and all(shape_of(one) is not None for one in given)
     return "" if right else "input names with rectangular lists of numbers, without a batch axis"
 
 
-def _array(value: Any) -> bool:
-    """Numbers in lists of lists of one length, at most eight deep."""
-    if not isinstance(value, list):
-        return not isinstance(value, bool) and isinstance(value, (int, float))
-    return _shape(value, 8) is not None
-
-
-def _shape(value: Any, deeper: int) -> tuple[int, ...] | None:
-    if not isinstance(value, list):
-        right = not isinstance(value, bool) and isinstance(value, (int, float))
-        return () if right else None
-    if not deeper:
-        return None
-    inner = {_shape(one, deeper - 1) for one in value}
-    if len(inner) > 1 or None in inner:
-        return None
-    return (len(value), *(inner.pop() if inner else ()))  # type: ignore[misc]
-
-
 def _numbers(value: Any, _: Known) -> str:
-    return "" if _array(value) else "a number, or rectangular lists of numbers"
+    right = shape_of(value) is not None
+    return "" if right else "a number, or rectangular lists of numbers"
 
 
 def _integers(value: Any, _: Known) -> str:
@@ -300,22 +294,21 @@ FORMS: Mapping[str, Sequence[Form]] = {
         Form({"query": _some_text, "positives": _texts}, uses=RANKING),
     ),
 }
-# Rows of numbers, for a model without tokenizer.
-NUMBERS: Mapping[str, Form] = {
-    "text-classification": Form({"inputs": _inputs, "label": _label}),
-    "token-classification": Form({"inputs": _inputs, "label": _integers}),
-    "question-answering": Form({"inputs": _inputs, "label": _span}),
-    "multiple-choice": Form({"inputs": _inputs, "label": _any_index}),
-    "causal-lm": Form({"inputs": _inputs}, {"label": _integers}),
-    "masked-lm": Form({"inputs": _inputs, "label": _integers}),
-    "seq2seq-lm": Form({"inputs": _inputs, "label": _integers}),
-    "sequence-scoring": Form({"inputs": _inputs, "target": _index}),
-    "tensor": Form({"inputs": _inputs, "label": _numbers}),
+# Rows of numbers; a text to write, and a pair of sentences, are compared as texts.
+NUMBERS: Mapping[str, Sequence[Form]] = {
+    "text-classification": (Form({"inputs": _inputs, "label": _label}),),
+    "token-classification": (Form({"inputs": _inputs, "label": _integers}),),
+    "question-answering": (Form({"inputs": _inputs, "label": _span}),),
+    "multiple-choice": (Form({"inputs": _inputs, "label": _any_index}),),
+    "causal-lm": (Form({"inputs": _inputs}, {"label": _integers}, uses=(TRAINING, "perplexity")),),
+    "masked-lm": (Form({"inputs": _inputs, "label": _integers}),),
+    "seq2seq-lm": (Form({"inputs": _inputs, "label": _integers}, uses=(TRAINING,)),),
+    "sequence-scoring": (Form({"inputs": _inputs, "target": _index}),),
+    "tensor": (Form({"inputs": _inputs, "label": _numbers}),),
 }
 
 # --- what may be claimed -----------------------------------------------------------------------
 
-CLASSES = ("accuracy", "macro-f1", "micro-f1", "matthews")
 METRICS: Mapping[str, tuple[str, ...]] = {
     "text-classification": (*CLASSES, "spearman"),
     "token-classification": (*CLASSES, "seqeval-f1"),

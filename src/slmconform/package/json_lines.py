@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 FILE_LIMIT = 64 * 2**20  # bytes
 LINE_LIMIT = 2**20  # bytes
 ROW_LIMIT = 100_000
+FIX = "correct the row; spec/1.0/evl.md shows the format of each task"
 
 
 class Row(dict[str, Any]):
@@ -36,7 +38,7 @@ def read_lines(folder: Folder, path: str) -> DataFile:
     """Read a file of JSON lines; raises `PackageProblem` with file and line.
 
     Codes are those of `strict_json.loads` and of `Folder.read`, and "empty-file", "empty-line",
-    "long-line", "too-many-rows", "not-an-object".
+    "long-line", "too-many-rows", "not-an-object", "lone-surrogate".
     """
     data = folder.read(path, FILE_LIMIT)
     lines = data.split(b"\n")
@@ -67,9 +69,25 @@ def _row(line: bytes, where: str) -> Row:
     if not isinstance(value, dict):
         got = f"a JSON {_kind(value)}"
         raise _problem("not-an-object", where, got, "one JSON object a line")
+    if b"\\ud" in line.lower():
+        _judge_surrogates(value, where)
     row = Row(value)
     row.where = where
     return row
+
+
+def _judge_surrogates(value: dict[str, Any], where: str) -> None:
+    """Half of a pair that UTF-16 writes a character with: no text, and no tokenizer takes it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        got = f"a lone surrogate \\u{ord(error.object[error.start]):04x}"
+        raise _problem("lone-surrogate", where, got, "characters that UTF-8 can write") from None
+
+
+def row_refused(code: str, where: str, got: str, want: str) -> PackageProblem:
+    """What is wrong with a row that is JSON, but does not fit task, interface or use."""
+    return PackageProblem(code, where, got, want, FIX)
 
 
 def _kind(value: object) -> str:
