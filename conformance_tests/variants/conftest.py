@@ -19,6 +19,22 @@ def plain(tmp_path_factory, server) -> Path:
     return made.recorded(folder, server)
 
 
+@pytest.fixture(scope="session")
+def with_mask(tmp_path_factory, server) -> Path:
+    """The same model with a mask and right padding, recorded; not to be changed."""
+    folder = tmp_path_factory.mktemp("masked") / "plain"
+    made.base(folder, made.masked(made.MANIFEST, "right"))
+    return made.recorded(folder, server)
+
+
+@pytest.fixture(scope="session")
+def with_states(tmp_path_factory, server) -> Path:
+    """The same model with a second output that is no score, recorded; not to be changed."""
+    folder = tmp_path_factory.mktemp("states") / "plain"
+    made.base(folder, made.two_outputs(made.MANIFEST))
+    return made.recorded(folder, server)
+
+
 @pytest.fixture
 def package(plain, tmp_path) -> Callable[..., Path]:
     """A copy with the variants that are asked for, their digests in the evidence."""

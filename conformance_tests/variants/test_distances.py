@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from slmconform.engine.registry import Nonconformance, NoReference
-from slmconform.measure.variants import _alternatives, _cosines, _rows, divergence
+from slmconform.measure.variant_distance import (
+    Distance,
+    Worst,
+    alternatives,
+    cosines_of,
+    divergence,
+)
+from slmconform.measure.variants import Probe, _rows
 from slmconform.model.variants import Int8Linear, int8, library
 from slmconform.standard.manifest import InterfaceSection, VariantSection
 
@@ -38,24 +44,35 @@ def test_divergence_of_impossible_alternatives():
 
 def test_one_logit_counts_as_two_classes():
     base, got = torch.tensor([[2.0], [-1.0]]).double(), torch.tensor([[1.0], [0.5]]).double()
-    found = _alternatives({"logits": (base, got)}, binary=False)
+    kl, agreeing, positions = alternatives(base, got, binary=False)
     want = [
         plain_divergence([0.0, b], [0.0, g])
         for (b,), (g,) in ((base[0], got[0]), (base[1], got[1]))
     ]
-    assert found.kl == pytest.approx(sum(want) / 2)
-    assert (found.agreeing, found.positions) == (1, 2)
+    assert kl == pytest.approx(sum(want) / 2)
+    assert (agreeing, positions) == (1, 2)
 
 
 def test_many_labels_count_each_for_itself():
     base, got = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[2.0, 1.0]]).double()
-    found = _alternatives({"logits": (base, got)}, binary=True)
-    assert (found.agreeing, found.positions) == (1, 2)
+    assert alternatives(base, got, binary=True)[1:] == (1, 2)
 
 
 def test_a_tie_agrees_either_way():
     base, got = torch.tensor([[1.0, 1.0, 0.0]]).double(), torch.tensor([[0.0, 1.0, 0.5]]).double()
-    assert _alternatives({"logits": (base, got)}, binary=False).agreeing == 1
+    assert alternatives(base, got, binary=False)[1] == 1
+
+
+def test_the_worst_counts_of_each_measure():
+    one = Distance("logits", "a", cosine=0.9, mean_cosine=0.9, vectors=2)
+    other = Distance(
+        "states", "b", cosine=0.8, mean_cosine=0.9, vectors=2, kl=0.1, agreeing=3, positions=4
+    )
+    third = Distance(
+        "logits", "b", cosine=1.0, mean_cosine=1.0, vectors=2, kl=0.2, agreeing=4, positions=4
+    )
+    assert Worst.of([one, other, third]) == Worst(kl=0.2, top1=0.75, cosine=0.8)
+    assert Worst.of([one]) == Worst(kl=None, top1=None, cosine=0.9)
 
 
 FACE = InterfaceSection.model_validate(
@@ -76,15 +93,15 @@ FACE = InterfaceSection.model_validate(
     ("output", "shape", "rows"), [(0, (2, 4, 3), 5), (1, (2, 4), 2), (2, (2, 3), 2)]
 )
 def test_masked_positions_do_not_count(output, shape, rows):
-    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]])
-    bench = SimpleNamespace(interface=FACE, inputs=lambda _: {"attention_mask": mask})
+    real = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]]).bool()
     variant = VariantSection(name="one", kind="dynamic-int8")
     spec = FACE.outputs[output]
     base = torch.arange(math.prod(shape)).reshape(shape).float()
     got = base.clone()
     if output < 2:
-        got[~mask.bool()] += 100.0  # a difference that nobody sees
-    one, other = _rows(bench, variant, spec, {spec.name: base}, {spec.name: got})
+        got[~real] = torch.nan  # a difference that nobody sees
+    probe = Probe("", {}, real)
+    one, other = _rows(variant, spec, probe, {spec.name: base}, {spec.name: got})
     assert one.shape[0] == rows
     assert torch.equal(one, other)
     assert bool(one.isneginf().any()) is (output == 1)
@@ -101,10 +118,9 @@ def test_masked_positions_do_not_count(output, shape, rows):
     ],
 )
 def test_outputs_that_cannot_be_compared(got, word):
-    bench = SimpleNamespace(interface=FACE, inputs=lambda _: {})
     variant = VariantSection(name="one", kind="dynamic-int8")
     with pytest.raises(Nonconformance) as caught:
-        _rows(bench, variant, FACE.outputs[2], {"states": torch.zeros(2, 3)}, got)
+        _rows(variant, FACE.outputs[2], Probe("", {}), {"states": torch.zeros(2, 3)}, got)
     assert caught.value.code == "variant-outputs"
     assert word in caught.value.got
 
@@ -112,8 +128,8 @@ def test_outputs_that_cannot_be_compared(got, word):
 def test_cosines():
     base = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [3.0, 4.0]]).double()
     got = torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.0], [6.0, 8.0]]).double()
-    assert _cosines(base, got).tolist() == pytest.approx([0.5**0.5, 1.0, 0.0, 1.0])
-    assert _cosines(base[:, :1], got[:, :1]).numel() == 1  # a column of single values
+    assert cosines_of(base, got).tolist() == pytest.approx([0.5**0.5, 1.0, 0.0, 1.0])
+    assert cosines_of(base[:, :1], got[:, :1]).numel() == 1  # a column of single values
 
 
 def test_int8_is_symmetric_with_a_scale_for_each_row():
@@ -134,7 +150,9 @@ def test_int8_layer_is_near_its_base_and_the_same_each_time():
     assert got.dtype is torch.float32
 
 
-@pytest.mark.parametrize(("name", "extra"), [("onnxruntime", "onnx"), ("gguf", "gguf")])
+@pytest.mark.parametrize(
+    ("name", "extra"), [("onnxruntime", "onnx"), ("gguf", "gguf"), ("accelerate", "gguf")]
+)
 def test_a_missing_library_is_no_answer(monkeypatch, name, extra):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(NoReference, match=rf"pip install 'slmconform\[{extra}\]'"):

@@ -10,7 +10,7 @@ import pytest
 import variant_packages as made
 
 from slmconform.measure.opening import opened
-from slmconform.measure.variants import distance
+from slmconform.measure.variants import distances
 from slmconform.recording.init import init
 
 pytestmark = pytest.mark.real
@@ -39,18 +39,20 @@ def folder(minilm, tmp_path) -> Path:
 
 
 def measured(folder: Path, scratch: Path, name: str):
-    """How far a variant is from its base."""
+    """How far a variant is from its base, on the recorded inputs and on these padded."""
     scratch.mkdir()
     with opened({"package": str(folder), "device": "cpu", "scratch": str(scratch)}) as (bench, _):
-        return distance(bench, name)
+        return distances(bench, name)
 
 
 def test_dynamic_int8(folder, tmp_path):
     made.declare(folder, "int8", "dynamic-int8", None, "min_cosine = 0.98")
-    found = measured(folder, tmp_path / "scratch", "int8")
-    assert found.kl is None
-    assert found.vectors == 4
-    assert 0.985 < found.cosine < found.mean_cosine < 0.9999
+    whole, padded = measured(folder, tmp_path / "scratch", "int8")
+    assert padded.on.endswith("padded on the right")
+    for found in (whole, padded):
+        assert found.kl is None
+        assert found.vectors == 4
+        assert 0.985 < found.cosine < found.mean_cosine < 0.9999
 
 
 def test_onnx_int8(folder, tmp_path):
@@ -61,5 +63,5 @@ def test_onnx_int8(folder, tmp_path):
     bad, results = made.outcomes(folder)
     assert bad == {}
     assert results["SLM-VAR-003"].detail == "size against the base: onnx-int8 0.25"
-    found = measured(folder, tmp_path / "scratch", "onnx-int8")
-    assert 0.998 < found.cosine < found.mean_cosine < 0.99999
+    for found in measured(folder, tmp_path / "scratch", "onnx-int8"):
+        assert 0.998 < found.cosine < found.mean_cosine < 0.99999

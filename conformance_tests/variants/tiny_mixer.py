@@ -15,11 +15,15 @@ class Mixer(nn.Module):
         self.inner = nn.Linear(hidden, hidden)
         self.head = nn.Linear(hidden, outputs)
 
-    def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
-        """(batch, sequence) -> logits (batch, sequence, outputs)."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """(batch, sequence) twice -> logits (batch, sequence, outputs) and what they are of."""
         states = self.embed(input_ids)
-        states = states + states.mean(dim=1, keepdim=True)
-        return {"logits": self.head(torch.relu(self.inner(states)))}
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        real = attention_mask.to(states.dtype).unsqueeze(-1)
+        mean = (states * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
+        hidden = torch.relu(self.inner(states + mean))
+        return {"logits": self.head(hidden), "hidden": hidden}
 
 
 def build(config: dict) -> nn.Module:

@@ -57,13 +57,45 @@ sequence = {{ min = 1, max = 16 }}
 BOUNDS = "max_kl = 0.02\ntop1_agreement = 0.9\nmin_cosine = 0.99"
 
 
-def base(folder: Path) -> None:
+MASK = """\
+[[interface.inputs]]
+name = "attention_mask"
+dtype = "int64"
+axes = ["batch", "sequence"]
+range = [0, 1]
+
+[[interface.outputs]]
+"""
+HIDDEN_STATES = f"""
+[[interface.outputs]]
+name = "hidden"
+dtype = "float32"
+axes = ["batch", "sequence", {HIDDEN}]
+
+[interface.axes]
+"""
+
+
+def masked(manifest: str, *padding: str) -> str:
+    """The manifest of the same model with a mask and padding."""
+    sides = ", ".join(f'"{side}"' for side in padding)
+    manifest = manifest.replace("[[interface.outputs]]\n", MASK, 1)
+    return f"{manifest}\n[interface.capabilities]\npadding = [{sides}]\n"
+
+
+def two_outputs(manifest: str) -> str:
+    """The manifest of the same model with scores and the states that they are made of."""
+    manifest = manifest.replace('"token-classification"', '"tensor"')
+    return manifest.replace("\n[interface.axes]\n", HIDDEN_STATES)
+
+
+def base(folder: Path, manifest: str = MANIFEST) -> None:
     """The package without variants and without evidence."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(tiny_mixer.__file__), folder / "modeling.py")
     config = {"tokens": TOKENS, "hidden": HIDDEN, "outputs": OUTPUTS}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    (folder / "slm.toml").write_text(MANIFEST, "utf-8")
+    (folder / "slm.toml").write_text(manifest, "utf-8")
     (folder / "LICENSE").write_text(MIT, "utf-8")
     save_file(weights(7), folder / "model.safetensors", {"format": "pt"})
 
@@ -135,8 +167,13 @@ def halved(folder: Path) -> dict[str, torch.Tensor]:
 # --- ONNX, by its library ---
 
 
-def onnx_int8(path: Path, tensors: dict[str, torch.Tensor], scale: float = 1.0) -> None:
-    """The mixer with int8 weights; ``scale`` multiplies the scale of the inner layer."""
+def onnx_int8(
+    path: Path, tensors: dict[str, torch.Tensor], scale: float = 1.0, mask: str = ""
+) -> None:
+    """The mixer with int8 weights; ``scale`` multiplies the scale of the inner layer.
+
+    ``mask``: the file takes an attention mask, and heeds it ("heeded") or not ("taken").
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -156,7 +193,7 @@ def onnx_int8(path: Path, tensors: dict[str, torch.Tensor], scale: float = 1.0) 
         )
     nodes += [
         helper.make_node("Gather", ["embed.weight", "input_ids"], ["x"]),
-        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1),
+        *_onnx_mean(heeded=mask == "heeded"),
         helper.make_node("Add", ["x", "mean"], ["mixed"]),
         helper.make_node("MatMul", ["mixed", "inner.weight"], ["a"]),
         helper.make_node("Add", ["a", "inner.bias"], ["b"]),
@@ -164,12 +201,34 @@ def onnx_int8(path: Path, tensors: dict[str, torch.Tensor], scale: float = 1.0) 
         helper.make_node("MatMul", ["c", "head.weight"], ["d"]),
         helper.make_node("Add", ["d", "head.bias"], ["logits"]),
     ]
-    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
+    names = ["input_ids", "attention_mask"] if mask else ["input_ids"]
+    taken = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in names
+    ]
+    initial.append(numpy_helper.from_array(np.array([1]), "places"))
+    initial.append(numpy_helper.from_array(np.array([2]), "last"))
     out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", OUTPUTS])
-    graph = helper.make_graph(nodes, "mixer", [ids], [out], initial)
+    graph = helper.make_graph(nodes, "mixer", taken, [out], initial)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))
+
+
+def _onnx_mean(*, heeded: bool) -> list[Any]:
+    """Nodes that make ``mean`` of ``x`` over all places, or over those that the mask keeps."""
+    from onnx import TensorProto, helper
+
+    if not heeded:
+        return [helper.make_node("ReduceMean", ["x"], ["mean"], axes=[1], keepdims=1)]
+    return [
+        helper.make_node("Cast", ["attention_mask"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["float", "last"], ["real"]),
+        helper.make_node("Mul", ["x", "real"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "places"], ["sum"], keepdims=1),
+        helper.make_node("ReduceSum", ["real", "places"], ["count"], keepdims=1),
+        helper.make_node("Div", ["sum", "count"], ["mean"]),
+    ]
 
 
 # --- GGUF, by its library ---
@@ -238,7 +297,8 @@ def raw_onnx(*graph: bytes) -> bytes:
     return part(1, 8) + part(7, b"".join(graph)) + part(8, part(2, 17))
 
 
-def external(location: bytes) -> bytes:
-    """An initializer whose data stand in another file."""
-    entry = part(1, b"location") + part(2, location)
-    return part(5, part(8, b"w") + part(13, entry) + part(14, 1))
+def external(location: bytes, **numbers: bytes) -> bytes:
+    """An initializer whose data stand in another file, at the offset and of the length given."""
+    rows = {b"location": location, **{key.encode(): value for key, value in numbers.items()}}
+    entries = b"".join(part(13, part(1, key) + part(2, value)) for key, value in rows.items())
+    return part(5, part(8, b"w") + entries + part(14, 1))

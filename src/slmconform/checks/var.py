@@ -17,7 +17,7 @@ from slmconform.package.variants import DYNAMIC, VariantFiles, read
 
 if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
-    from slmconform.measure.variants import Distance
+    from slmconform.measure.variant_distance import Worst
     from slmconform.package.read import Package
     from slmconform.standard.manifest import VariantSection
 
@@ -82,31 +82,30 @@ def _files(package: Package, variants: list[VariantSection]) -> dict[str, Varian
 @check("SLM-VAR-002", stage=Stage.DYNAMIC, needs=("SLM-VAR-001", "SLM-REF-001"))
 def variants_stay_within_bounds(bench: Bench) -> str:
     """The outputs of each variant are within the declared bounds of those of its base."""
-    from slmconform.measure.variants import broken, distance
+    from slmconform.measure.variant_distance import Worst, broken
+    from slmconform.measure.variants import distances
 
     seen: list[str] = []
     unanswered: list[Unanswered] = []
     for variant in _declared(bench.package):
         try:
-            found = distance(bench, variant.name)
+            found = distances(bench, variant.name)
         except Unanswered as signal:
             unanswered.append(signal)
             continue
         for finding in broken(variant, found):
             raise finding
-        seen.append(f"{variant.name}: {_figures(found)}")
+        seen.append(f"{variant.name}: {_figures(Worst.of(found))}")
     if unanswered:
         raise type(unanswered[0])("; ".join([*(one.reason for one in unanswered), *seen]))
     return "; ".join(seen)
 
 
-def _figures(found: Distance) -> str:
+def _figures(found: Worst) -> str:
     parts = []
-    if found.kl is not None:
-        parts += [f"KL {found.kl:.2g}", f"top choice {found.agreeing}/{found.positions}"]
-    elif found.cosine is not None:
-        parts.append(f"cosine {found.cosine:.6f}")
-    return ", ".join(parts)
+    if found.kl is not None and found.top1 is not None:
+        parts += [f"KL {found.kl:.2g}", f"top choice {found.top1:.2%}"]
+    return ", ".join([*parts, f"cosine {found.cosine:.6f}"])
 
 
 @check("SLM-VAR-003", stage=Stage.STATIC, needs=("SLM-VAR-001", "SLM-WGT-001"))

@@ -1,26 +1,37 @@
-"""How far the outputs of each variant are from those of its base on the typical probe."""
+"""How far the outputs of each variant are from those of its base on the recorded inputs.
+
+Where the manifest declares padding, both are also run on these inputs cut to different lengths,
+padded and masked: with nothing masked, a variant that ignores its mask is as near as any other.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from slmconform.engine.registry import Inconclusive, Nonconformance, Unanswered
+from slmconform.engine.registry import (
+    Inconclusive,
+    Nonconformance,
+    NotApplicable,
+    Unanswered,
+)
 from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.compare import describe
 from slmconform.measure.forward import native
+from slmconform.measure.invariance import batch_of, padded_lengths, width_of
+from slmconform.measure.variant_distance import Distance, Worst, alternatives, cosines_of
 from slmconform.model import probes, variants
 from slmconform.model.loaded import CandidateError, LoadedModel, Outputs
+from slmconform.model.probes import Inputs
 from slmconform.package.variants import (
     DYNAMIC,
     SCORES,
     compared,
     located,
+    onnx_inputs,
     read,
     regression,
 )
@@ -36,57 +47,119 @@ LIBRARIES = {
 
 
 @dataclass(frozen=True)
-class Distance:
-    """A variant against its base over ``positions``; None where the outputs have no such measure.
+class Probe:
+    """Inputs that base and variant are run on; ``real``, (rows, tokens), is what is not masked."""
 
-    ``kl``: mean KL(base || variant) in nats; ``agreeing``: positions with the same arg-max;
-    ``cosine`` and ``mean_cosine``: least and mean cosine of ``vectors`` output vectors.
-    """
-
-    kl: float | None = None
-    agreeing: int = 0
-    positions: int = 0
-    cosine: float | None = None
-    mean_cosine: float | None = None
-    vectors: int = 0
-
-    @property
-    def top1(self) -> float | None:
-        """The share of positions with the same arg-max."""
-        return self.agreeing / self.positions if self.positions else None
+    on: str
+    inputs: Inputs
+    real: Tensor | None = None
 
 
-def outputs_of(bench: Bench, variant: VariantSection) -> Outputs:
-    """Outputs of a variant for the typical probe.
+@measurement
+def probes_of(bench: Bench) -> list[Probe]:
+    """The recorded inputs, and the same padded where padding is declared."""
+    whole = Probe("the recorded inputs", bench.inputs("typical"))
+    sides = bench.interface.capabilities.padding
+    if not sides or probes.by_role(bench.interface, "mask") is None:
+        return [whole]
+    try:
+        return [whole, _padded(bench, "right" if "right" in sides else "left")]
+    except NotApplicable:  # the interface allows one length alone
+        return [whole]
+
+
+def _padded(bench: Bench, side: str) -> Probe:
+    """The rows of the recorded inputs, each cut to a length of its own, padded and masked."""
+    typical, width, some = bench.inputs("typical"), width_of(bench), padded_lengths(bench)
+    lengths = [some[row % len(some)] for row in range(batch_of(bench))]
+    singles = [
+        probes.cut(bench.interface, probes.rows(typical, [row]), length, bench.rules)
+        for row, length in enumerate(lengths)
+    ]
+    inputs = probes.padded(bench.interface, singles, width, side, bench.rules)
+    places, many = torch.arange(width), torch.tensor(lengths)[:, None]
+    real = places < many if side == "right" else places >= width - many
+    positions = probes.by_role(bench.interface, "positions")
+    if side == "left" and positions is not None:
+        inputs[positions.name] = probes.positions_of(real).to(inputs[positions.name].dtype)
+    return Probe(f"the recorded inputs, padded on the {side}", inputs, real)
+
+
+@measurement
+def bases(bench: Bench) -> list[Outputs]:
+    """Outputs of the base for each probe, in the shipped dtype."""
+    found = [native(bench, "typical")]
+    for probe in probes_of(bench)[1:]:
+        try:
+            found.append(bench.native(_copied(probe.inputs)))
+        except CandidateError as error:  # told by SLM-INV-004 or SLM-INV-005
+            raise Inconclusive(f"the base does not run on {probe.on}: {error}") from error
+    return found
+
+
+def _copied(inputs: Inputs) -> Inputs:
+    return {name: value.clone() for name, value in inputs.items()}
+
+
+def outputs_of(bench: Bench, variant: VariantSection) -> list[Outputs]:
+    """Outputs of a variant for each probe.
 
     Raises `Nonconformance` where it cannot be loaded or run, or tensors do not fit, and
     `NoReference` where the library that runs it is not installed.
     """
-    inputs = bench.inputs("typical")
-    bench.count()
     try:
-        if variant.kind == "onnx":
-            return variants.run_onnx(bench.package.root / located(variant), bench.model, inputs)
-        loaded = _loaded(bench, variant)
-        left = variants.unfit(loaded.loading)
-        if left:
-            raise Nonconformance(
-                code="variant-incomplete",
-                got="; ".join(left),
-                want="every tensor of the model, and no other",
-                where=f"variant {variant.name}: {variant.path}",
-                why="what is missing keeps the values of the base, or gets random ones",
-                fix="save all tensors of the variant, under the names of the base",
-            )
-        return loaded.forward(inputs)
+        run = _runner(bench, variant)
+        bench.count(len(probes_of(bench)))
+        return [run(_copied(probe.inputs)) for probe in probes_of(bench)]
     except CandidateError as error:
         raise Nonconformance(
             code="variant-broken",
             got=str(error),
             want="a variant that loads and runs on the inputs of its base",
-            where=f"variant {variant.name}: {variant.path or variant.kind}",
+            where=_place(variant),
             fix="export it again, with the inputs that the interface declares",
         ) from error
+
+
+def _runner(bench: Bench, variant: VariantSection) -> Callable[[Inputs], Outputs]:
+    """What runs a variant once on some inputs."""
+    if variant.kind == "onnx":
+        _takes_masks(bench, variant)
+        path = bench.package.root / located(variant)
+        return lambda inputs: variants.run_onnx(path, bench.model, inputs)
+    loaded = _loaded(bench, variant)
+    left = variants.unfit(loaded.loading)
+    if left:
+        raise Nonconformance(
+            code="variant-incomplete",
+            got="; ".join(left),
+            want="every tensor of the model, and no other",
+            where=_place(variant),
+            why="what is missing keeps the values of the base, or gets random ones",
+            fix="save all tensors of the variant, under the names of the base",
+        )
+    return loaded.forward
+
+
+def _takes_masks(bench: Bench, variant: VariantSection) -> None:
+    """An ONNX file has to take the masks without which padding counts as text."""
+    if not bench.interface.capabilities.padding:
+        return
+    masks = {spec.name for spec in bench.interface.inputs if probes.role(spec) == "mask"}
+    left = sorted(masks - onnx_inputs(bench.package, variant))
+    if left:
+        raise Nonconformance(
+            code="variant-mask",
+            got=f"it does not take the input {', '.join(left)}",
+            want="every mask that the interface declares, since padding is declared",
+            where=_place(variant),
+            why="it cannot tell padded places from text",
+            fix="export it again, with the mask as an input",
+        )
+
+
+def _place(variant: VariantSection) -> str:
+    return f"variant {variant.name}: {variant.path or variant.kind}"
 
 
 def _loaded(bench: Bench, variant: VariantSection) -> LoadedModel:
@@ -103,30 +176,37 @@ def _loaded(bench: Bench, variant: VariantSection) -> LoadedModel:
 
 
 @measurement
-def distance(bench: Bench, name: str) -> Distance:
-    """A declared variant, by its name, against its base in the shipped dtype."""
+def distances(bench: Bench, name: str) -> list[Distance]:
+    """A declared variant, by its name, against its base: each output on each probe."""
     variant = next(v for v in bench.package.require_manifest().variants if v.name == name)
     specs = compared(bench.task, bench.interface)
     if not specs:
         raise Inconclusive(f"variant {name}: no floating-point output to compare")
-    base, got = native(bench, "typical"), outputs_of(bench, variant)
-    rows = {spec.name: _rows(bench, variant, spec, base, got) for spec in specs}
-    scores = {n: pair for n, pair in rows.items() if n in SCORES and not _quantities(bench)}
-    found = _alternatives(scores, binary=_binary(bench)) if scores else Distance()
-    vectors = {n: pair for n, pair in rows.items() if n not in scores} or rows
-    cosines = torch.cat([_cosines(*pair) for pair in vectors.values()])
+    runs = zip(probes_of(bench), bases(bench), outputs_of(bench, variant), strict=True)
+    return [
+        _distance(bench, spec, probe, _rows(variant, spec, probe, base, got))
+        for probe, base, got in runs
+        for spec in specs
+    ]
+
+
+def _distance(
+    bench: Bench, spec: OutputSpec, probe: Probe, pair: tuple[Tensor, Tensor]
+) -> Distance:
+    cosines = cosines_of(*pair)
+    kl, agreeing, positions = None, 0, 0
+    if spec.name in SCORES and not regression(bench.package.require_manifest()):
+        kl, agreeing, positions = alternatives(*pair, binary=_binary(bench))
     return Distance(
-        kl=found.kl,
-        agreeing=found.agreeing,
-        positions=found.positions,
+        output=spec.name,
+        on=probe.on,
         cosine=float(cosines.min()),
         mean_cosine=float(cosines.mean()),
         vectors=cosines.numel(),
+        kl=kl,
+        agreeing=agreeing,
+        positions=positions,
     )
-
-
-def _quantities(bench: Bench) -> bool:
-    return regression(bench.package.require_manifest())
 
 
 def _binary(bench: Bench) -> bool:
@@ -138,7 +218,7 @@ def _binary(bench: Bench) -> bool:
 
 
 def _rows(
-    bench: Bench, variant: VariantSection, spec: OutputSpec, base: Outputs, got: Outputs
+    variant: VariantSection, spec: OutputSpec, probe: Probe, base: Outputs, got: Outputs
 ) -> tuple[Tensor, Tensor]:
     """Both outputs in float64, (counted positions, values); uncounted values are -inf."""
     want = base[spec.name].detach().cpu().double()
@@ -147,11 +227,11 @@ def _rows(
     value = got[spec.name].detach().cpu().double()
     if value.shape != want.shape:
         raise _unlike(variant, f"{spec.name}: {describe(value)}", describe(want))
+    counted = _counted(spec, want, probe.real)
     lower = value.isneginf() & (want.isneginf() if spec.negative_infinity else False)
-    if not bool((value.isfinite() | lower).all()):
-        many = int((~(value.isfinite() | lower)).sum())
+    many = int((counted & ~(value.isfinite() | lower)).sum())
+    if many:
         raise _unlike(variant, f"{spec.name}: {many} values not finite", "finite outputs")
-    counted = _counted(bench, spec, want)
     keep = counted.flatten(0, -2).any(-1)
     return tuple(
         torch.where(counted, one, -torch.inf).flatten(0, -2)[keep] for one in (want, value)
@@ -163,56 +243,20 @@ def _unlike(variant: VariantSection, got: str, want: str) -> Nonconformance:
         code="variant-outputs",
         got=got,
         want=want,
-        where=f"variant {variant.name}: {variant.path or variant.kind}",
+        where=_place(variant),
         fix="export it again, with the outputs of its base",
     )
 
 
-def _counted(bench: Bench, spec: OutputSpec, value: Tensor) -> Tensor:
-    """Which values count: those at positions that the mask keeps, if it runs along the output."""
-    mask = probes.by_role(bench.interface, "mask")
-    if mask is None or spec.axes[: len(mask.axes)] != mask.axes:
-        return torch.ones_like(value, dtype=torch.bool)
-    real = bench.inputs("typical")[mask.name].cpu().bool()
-    return real.reshape(*real.shape, *[1] * (value.dim() - real.dim())).expand_as(value)
-
-
-def _alternatives(pairs: Mapping[str, tuple[Tensor, Tensor]], *, binary: bool) -> Distance:
-    """Divergence and agreement of scores, over the positions of all outputs together."""
-    divergences, agreements = [], []
-    for pair in pairs.values():
-        base, got = pair
-        if binary or base.shape[-1] == 1:
-            real = base.isfinite()
-            base, got = (_two_classes(one[real]) for one in pair)
-        best = base.amax(-1, keepdim=True)
-        agreements.append(base.gather(-1, got.argmax(-1, keepdim=True)) == best)  # ties agree
-        divergences.append(divergence(base, got))
-    kl, agree = torch.cat(divergences), torch.cat(agreements)
-    return Distance(kl=float(kl.mean()), agreeing=int(agree.sum()), positions=kl.numel())
-
-
-def _two_classes(logits: Tensor) -> Tensor:
-    """(n,) -> (n, 2): scores of no and yes whose softmax is the sigmoid."""
-    return torch.stack([torch.zeros_like(logits), logits], dim=-1)
-
-
-def divergence(base: Tensor, got: Tensor) -> Tensor:
-    """KL(softmax(base) || softmax(got)) in nats of each row, (rows, classes) -> (rows,)."""
-    p, q = functional.log_softmax(base, -1), functional.log_softmax(got, -1)
-    terms = torch.where(p.isneginf(), 0.0, p.exp() * (p - q))
-    return terms.sum(-1).clamp(min=0.0)
-
-
-def _cosines(base: Tensor, got: Tensor) -> Tensor:
-    """The cosine of each row; of one value a position, that of the whole column."""
-    one, other = (torch.where(t.isfinite(), t, 0.0) for t in (base, got))
-    if base.shape[-1] == 1:
-        one, other = one.T, other.T
-    dot = (one * other).sum(-1)
-    norms = one.norm(dim=-1) * other.norm(dim=-1)
-    same = ((one == 0).all(-1) & (other == 0).all(-1)).double()  # nothing against nothing
-    return torch.where(norms > 0, dot / norms.clamp(min=math.ulp(0.0)), same).clamp(-1.0, 1.0)
+def _counted(spec: OutputSpec, value: Tensor, real: Tensor | None) -> Tensor:
+    """Which values count: along every axis of tokens those at real ones."""
+    counted = torch.ones_like(value, dtype=torch.bool)
+    for axis, name in enumerate(spec.axes):
+        if real is not None and axis and name == probes.SEQUENCE:
+            shape = [1] * value.dim()
+            shape[0], shape[axis] = real.shape
+            counted &= real.reshape(shape)
+    return counted
 
 
 def records(bench: Bench) -> list[VariantRecord]:
@@ -225,7 +269,7 @@ def _record(bench: Bench, variant: VariantSection) -> VariantRecord:
     package = bench.package
     files = read(package, variant) if variant.path else None
     try:
-        found: Distance | None = distance(bench, variant.name)
+        found: Worst | None = Worst.of(distances(bench, variant.name))
         libraries = variants.versions(*LIBRARIES[variant.kind])
     except Unanswered:
         found, libraries = None, {}
@@ -246,31 +290,3 @@ def base_size(bench: Bench) -> int:
     """The bytes of the base's weight files."""
     folder = bench.package.folder
     return sum(folder.entries[path].size for path in bench.package.weights.files)
-
-
-def broken(variant: VariantSection, found: Distance) -> Iterator[Nonconformance]:
-    """Every declared bound that a variant is outside of."""
-    for key, got, bound, code in (
-        ("max_kl", found.kl, variant.max_kl, "kl-exceeded"),
-        ("top1_agreement", found.top1, variant.top1_agreement, "top1-below"),
-        ("min_cosine", found.cosine, variant.min_cosine, "cosine-below"),
-    ):
-        if bound is None or got is None or (got <= bound if key == "max_kl" else got >= bound):
-            continue
-        yield Nonconformance(
-            code=code,
-            got=_words(key, got, found),
-            want=f"<= {bound:g}" if key == "max_kl" else f">= {bound:g}",
-            where=f"slm.toml: variants: {variant.name}: {key}",
-            why=f"the outputs of {variant.path or variant.kind} on the recorded inputs are "
-            "further from those of the base than declared",
-            fix="make the variant of this base, or declare what was measured",
-        )
-
-
-def _words(key: str, got: float, found: Distance) -> str:
-    if key == "max_kl":
-        return f"mean KL {got:.4g} nats over {found.positions} positions"
-    if key == "top1_agreement":
-        return f"the same top choice at {found.agreeing} of {found.positions} positions"
-    return f"least cosine {got:.6f} of {found.vectors} vectors (mean {found.mean_cosine:.6f})"

@@ -12,17 +12,19 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import BinaryIO, NoReturn
 
 from slmconform.package.problem import PackageProblem, shown
 
 VERSIONS = (2, 3)
-COUNT_LIMIT = 1_000_000  # keys, tensors, or strings of an array
+ROW_LIMIT = 100_000  # tensors, and as many keys
+COUNT_LIMIT = 1_000_000  # tensors, keys, and strings of arrays, together
 NAME_LIMIT = 65_535  # bytes, of a key or a tensor name
 RANK_LIMIT = 8
 ALIGNMENT = 32  # bytes, where the metadata gives no other
 
-_STRING, _ARRAY = 8, 9
+_UINT32, _STRING, _ARRAY = 4, 8, 9
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
 # Bytes of a block by the number of its ggml type, grouped by its values (ggml-common.h).
 _BLOCK_BYTES: dict[int, dict[int, int]] = {
@@ -61,6 +63,7 @@ class _Cursor:
     where: str
     at: int = 0
     alignment: int = field(default=ALIGNMENT)
+    counted: int = 0
 
     def skip(self, count: int) -> int:
         """Move on and return where the skipped bytes begin."""
@@ -76,11 +79,13 @@ class _Cursor:
         begin = self.skip(struct.calcsize(f"<{layout}"))
         return int(struct.unpack_from(f"<{layout}", self.data, begin)[0])
 
-    def count(self, what: str) -> int:
-        """A bounded count of keys, tensors or strings."""
+    def count(self, what: str, limit: int) -> int:
+        """A count of keys, tensors or strings, of which a file has a bounded number."""
         value = self.number("Q")
-        if value > COUNT_LIMIT:
-            refuse("gguf-count", self.where, f"{value} {what}", f"at most {COUNT_LIMIT}")
+        self.counted += value
+        if value > limit or self.counted > COUNT_LIMIT:
+            want = f"at most {limit}, and {COUNT_LIMIT} tensors, keys and strings in all"
+            refuse("gguf-count", self.where, f"{value} {what}", want)
         return value
 
     def name(self) -> str:
@@ -118,33 +123,46 @@ def _tensors(cursor: _Cursor, size: int) -> list[GgufTensor]:
     if version not in VERSIONS:
         want = f"version {' or '.join(map(str, VERSIONS))}, little-endian"
         refuse("gguf-version", where, f"version {version}", want)
-    tensors, keys = cursor.count("tensors"), cursor.count("keys")
+    tensors, keys = cursor.count("tensors", ROW_LIMIT), cursor.count("keys", ROW_LIMIT)
     if not tensors:
         refuse("gguf-empty", where, "no tensors", "at least one tensor")
-    for _ in range(keys):
-        _metadata(cursor)
+    if len({_metadata(cursor) for _ in range(keys)}) < keys:
+        refuse("gguf-key-twice", where, "a key that occurs twice", "every key once")
     rows = [_row(cursor) for _ in range(tensors)]
     names = {row.name for row in rows}
     if len(names) < len(rows):
         refuse("gguf-name-twice", where, "a tensor name that occurs twice", "every name once")
     start = -(-cursor.at // cursor.alignment) * cursor.alignment
-    last = max(rows, key=lambda row: row.offset + row.size)
-    end = start + last.offset + last.size
+    end = start + max(row.offset + row.size for row in rows)
     if end > size:
         got = f"{size} bytes, {end - size} fewer than the header describes"
         refuse("gguf-truncated", where, got, f"{end} bytes", CUT_OFF)
+    _apart(rows, where)
     return rows
 
 
-def _metadata(cursor: _Cursor) -> None:
+def _apart(rows: list[GgufTensor], where: str) -> None:
+    """No byte belongs to two tensors."""
+    filled = sorted((row for row in rows if row.size), key=lambda row: row.offset)
+    for before, row in pairwise(filled):
+        if row.offset < before.offset + before.size:
+            got = f"{shown(row.name)} overlaps {shown(before.name)}"
+            refuse("gguf-overlap", where, got, "every byte in one tensor")
+
+
+def _metadata(cursor: _Cursor) -> str:
+    """Move past an entry of the metadata; its key."""
     key, kind = cursor.name(), cursor.number("I")
-    if key == "general.alignment" and kind == 4:
+    if key == "general.alignment":
+        if kind != _UINT32:
+            refuse("gguf-alignment", cursor.where, f"an alignment of type {kind}", "a uint32")
         value = cursor.number("I")
         if value == 0 or value & (value - 1):
             refuse("gguf-alignment", cursor.where, f"alignment {value}", "a power of two")
         cursor.alignment = value
-        return
-    _skip_value(cursor, kind)
+    else:
+        _skip_value(cursor, kind)
+    return key
 
 
 def _skip_value(cursor: _Cursor, kind: int) -> None:
@@ -158,7 +176,7 @@ def _skip_value(cursor: _Cursor, kind: int) -> None:
         if inner in _SCALARS:
             cursor.skip(_SCALARS[inner] * cursor.number("Q"))
         elif inner == _STRING:
-            for _ in range(cursor.count("strings")):
+            for _ in range(cursor.count("strings", COUNT_LIMIT)):
                 cursor.skip(cursor.number("Q"))
         else:
             refuse("gguf-metadata", cursor.where, f"an array of type {inner}", KNOWN)
@@ -177,8 +195,9 @@ def _row(cursor: _Cursor) -> GgufTensor:
     if kind not in BLOCKS:
         refuse("gguf-type", place, f"ggml type {kind}", "a type that can be read back")
     block, values = BLOCKS[kind]
-    if shape and shape[-1] % values:
-        got = f"rows of {shape[-1]} values in blocks of {values}"
+    row = shape[-1] if shape else 1
+    if row % values:
+        got = f"rows of {row} values in blocks of {values}"
         refuse("gguf-shape", place, got, "whole blocks")
     if offset % cursor.alignment:
         refuse("gguf-offset", place, f"offset {offset}", f"a multiple of {cursor.alignment}")

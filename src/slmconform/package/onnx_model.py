@@ -2,7 +2,8 @@
 
 The message is walked field by field (onnx/onnx.proto, ``ModelProto``) without any library: its
 parts have to fill the file exactly, and there has to be a graph with an operator set. Tensors
-kept in other files are found, because a runtime would follow them.
+kept in other files are found, because a runtime would follow them. Values are passed over by their
+length, and only so many fields are looked at, so a forged file costs seconds whatever its size.
 """
 
 from __future__ import annotations
@@ -10,27 +11,52 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple
 
 from slmconform.package.problem import PackageProblem, shown
 
 NESTING = 16  # graphs in the attributes of nodes
+FIELD_LIMIT = 2_000_000  # looked at, some of them thrice; those of MiniLM are 7,000
+EXTERNAL_LIMIT = 10_000  # files beside the model
+TEXT_LIMIT = 4096  # bytes, of a name or a path
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 # Field numbers of onnx.proto: what may hold a graph or a tensor, and what it is.
-IR_VERSION, GRAPH, OPSET, FUNCTION = 1, 7, 8, 25
+IR_VERSION, GRAPH, OPSET = 1, 7, 8
+_MODEL_PARTS = {7: "graph", 20: "training", 25: "function"}
+_TRAINING_PARTS = {1: "graph", 2: "graph"}
+_FUNCTION_PARTS = {7: "node", 11: "attribute"}
 _GRAPH_PARTS = {1: "node", 5: "tensor", 15: "sparse"}
-_NODE_ATTRIBUTE = 5
-_FUNCTION_NODE = 7
+_NODE_PARTS = {5: "attribute"}
 _ATTRIBUTE_PARTS = {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"}
 _SPARSE_PARTS = {1: "tensor", 2: "tensor"}
+_PARTS = {
+    "training": _TRAINING_PARTS,
+    "function": _FUNCTION_PARTS,
+    "node": _NODE_PARTS,
+    "attribute": _ATTRIBUTE_PARTS,
+    "sparse": _SPARSE_PARTS,
+}
+_GRAPH_INPUT, _INPUT_NAME = 11, 1
+_GRAPH_TENSOR, _TENSOR_NAME = 5, 8
 _TENSOR_EXTERNAL = 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class OnnxModel:
+    """What an ONNX file takes, and where it keeps its data.
+
+    ``inputs``: those of the graph that have to be given. ``external``: for each file beside it,
+    as the model names it, how many bytes it has to hold at least.
+    """
+
+    inputs: frozenset[str] = frozenset()
+    external: dict[str, int] = field(default_factory=dict)
+
+
+class Field(NamedTuple):
     """One field of a message: its number, wire type, and where its bytes (or its value) are."""
 
     number: int
@@ -43,12 +69,15 @@ class _Message:
     """Reads fields of a mapped file; refuses what is no protobuf."""
 
     def __init__(self, data: mmap.mmap, where: str) -> None:
-        self.data, self.where = data, where
+        self.data, self.where, self.left = data, where, FIELD_LIMIT
 
     def fields(self, begin: int, end: int) -> Iterator[Field]:
         """The fields of the message in ``[begin, end)``, which they have to fill."""
         at = begin
         while at < end:
+            self.left -= 1
+            if self.left < 0:
+                raise self.problem(f"more than {FIELD_LIMIT} fields", at)
             key, at = self._varint(at, end)
             number, wire = key >> 3, key & 7
             if wire == VARINT:
@@ -68,6 +97,8 @@ class _Message:
             yield Field(number, wire, start, at)
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
+        if at < end and self.data[at] < 0x80:  # nearly all are of one byte
+            return self.data[at], at + 1
         value = shift = 0
         while at < end and shift < 70:
             byte = self.data[at]
@@ -77,6 +108,25 @@ class _Message:
                 return value, at
             shift += 7
         raise self.problem("a number that does not end", at)
+
+    def text(self, one: Field) -> str:
+        """The short string in a field."""
+        raw = self.data[one.begin : min(one.end, one.begin + TEXT_LIMIT + 1)]
+        if len(raw) > TEXT_LIMIT:
+            raise self.problem(f"a name of more than {TEXT_LIMIT} bytes", one.begin)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            got = f"a name that is not UTF-8: {shown(repr(raw))}"
+            raise self.problem(got, one.begin) from None
+
+    def texts(self, holder: Field, part: int, name: int) -> Iterator[str]:
+        """The field ``name`` of every message ``part`` in a message."""
+        for one in self.fields(holder.begin, holder.end):
+            if one.number == part and one.wire == LENGTH:
+                for inner in self.fields(one.begin, one.end):
+                    if inner.number == name and inner.wire == LENGTH:
+                        yield self.text(inner)
 
     def problem(self, got: str, at: int) -> PackageProblem:
         """The problem of a file that is no ONNX model."""
@@ -89,81 +139,81 @@ class _Message:
         )
 
 
-def parse(file: BinaryIO, where: str) -> tuple[str, ...]:
-    """Judge an open ONNX file and return the locations of its external data.
-
-    Raises `PackageProblem`.
-    """
+def parse(file: BinaryIO, where: str) -> OnnxModel:
+    """Judge an open ONNX file; raises `PackageProblem`."""
     size = os.fstat(file.fileno()).st_size
     if not size:
         raise PackageProblem("onnx-structure", where, "an empty file", "an ONNX model")
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         message = _Message(data, where)
-        found: dict[int, Field] = {}
-        locations: list[str] = []
+        wires: dict[int, int] = {}
         for one in message.fields(0, size):
-            found.setdefault(one.number, one)
-            if one.number == GRAPH:
-                locations += _graph(message, one, NESTING)
-            elif one.number == FUNCTION:
-                locations += _nodes(message, one, _FUNCTION_NODE, NESTING)
+            wires.setdefault(one.number, one.wire)
         missing = [
-            name
-            for number, wire, name in (
+            what
+            for number, wire, what in (
                 (IR_VERSION, VARINT, "IR version"),
                 (GRAPH, LENGTH, "graph"),
                 (OPSET, LENGTH, "operator set"),
             )
-            if number not in found or found[number].wire != wire
+            if wires.get(number) != wire
         ]
         if missing:
             raise message.problem(f"no {', no '.join(missing)}", size)
-    return tuple(dict.fromkeys(locations))
+        external: dict[str, int] = {}
+        for location, end in _parts(message, message.fields(0, size), _MODEL_PARTS, NESTING):
+            external[location] = max(end, external.get(location, 0))
+            if len(external) > EXTERNAL_LIMIT:
+                raise message.problem(f"data in more than {EXTERNAL_LIMIT} files", size)
+        return OnnxModel(_inputs(message, size), external)
 
 
-def _graph(message: _Message, graph: Field, nesting: int) -> Iterator[str]:
-    if not nesting:
-        raise message.problem(f"graphs nested more than {NESTING} deep", graph.begin)
-    yield from _parts(message, graph, _GRAPH_PARTS, nesting)
+def _inputs(message: _Message, size: int) -> frozenset[str]:
+    """The inputs of the graph, without those that an initializer gives a value."""
+    named: set[str] = set()
+    given: set[str] = set()
+    for one in message.fields(0, size):
+        if one.number == GRAPH and one.wire == LENGTH:
+            named.update(message.texts(one, _GRAPH_INPUT, _INPUT_NAME))
+            given.update(message.texts(one, _GRAPH_TENSOR, _TENSOR_NAME))
+    return frozenset(named - given)
 
 
-def _nodes(message: _Message, holder: Field, number: int, nesting: int) -> Iterator[str]:
-    for one in message.fields(holder.begin, holder.end):
-        if one.number == number and one.wire == LENGTH:
-            yield from _parts(message, one, {_NODE_ATTRIBUTE: "attribute"}, nesting)
-
-
-def _parts(message: _Message, holder: Field, kinds: dict[int, str], nesting: int) -> Iterator[str]:
-    """External locations in the parts of a message that can hold a tensor."""
-    for one in message.fields(holder.begin, holder.end):
+def _parts(
+    message: _Message, fields: Iterator[Field], kinds: dict[int, str], nesting: int
+) -> Iterator[tuple[str, int]]:
+    """External locations, and the bytes needed there, in the parts that can hold a tensor."""
+    for one in fields:
         kind = kinds.get(one.number) if one.wire == LENGTH else None
-        if kind == "node":
-            yield from _parts(message, one, {_NODE_ATTRIBUTE: "attribute"}, nesting)
-        elif kind == "attribute":
-            yield from _parts(message, one, _ATTRIBUTE_PARTS, nesting)
-        elif kind == "graph":
-            yield from _graph(message, one, nesting - 1)
-        elif kind == "sparse":
-            yield from _parts(message, one, _SPARSE_PARTS, nesting)
+        inner = message.fields(one.begin, one.end)
+        if kind == "graph":
+            if not nesting:
+                raise message.problem(f"graphs nested more than {NESTING} deep", one.begin)
+            yield from _parts(message, inner, _GRAPH_PARTS, nesting - 1)
         elif kind == "tensor":
-            yield from _external(message, one)
+            yield from _external(message, inner)
+        elif kind:
+            yield from _parts(message, inner, _PARTS[kind], nesting)
 
 
-def _external(message: _Message, tensor: Field) -> Iterator[str]:
-    for one in message.fields(tensor.begin, tensor.end):
-        if one.number == _TENSOR_EXTERNAL and one.wire == LENGTH:
-            entry = {
-                part.number: message.data[part.begin : part.end]
-                for part in message.fields(one.begin, one.end)
-                if part.wire == LENGTH
-            }
-            if entry.get(_ENTRY_KEY) == b"location":
-                yield _text(message, entry.get(_ENTRY_VALUE, b""), one.begin)
-
-
-def _text(message: _Message, raw: bytes, at: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        got = f"an external location that is not UTF-8: {shown(repr(raw))}"
-        raise message.problem(got, at) from None
+def _external(message: _Message, tensor: Iterator[Field]) -> Iterator[tuple[str, int]]:
+    """Every location of a tensor that is kept elsewhere, with the end of its data there."""
+    locations: list[str] = []
+    numbers = {"offset": 0, "length": 0}
+    for one in tensor:
+        if one.number != _TENSOR_EXTERNAL or one.wire != LENGTH:
+            continue
+        entry = {
+            part.number: message.text(part)
+            for part in message.fields(one.begin, one.end)
+            if part.wire == LENGTH
+        }
+        key, value = entry.get(_ENTRY_KEY, ""), entry.get(_ENTRY_VALUE, "")
+        if key == "location":
+            locations.append(value)
+        elif key in numbers:
+            if not (value.isascii() and value.isdigit() and len(value) < 20):
+                raise message.problem(f"an external {key} of {shown(value)}", one.begin)
+            numbers[key] = int(value)
+    for location in locations:
+        yield location, sum(numbers.values())

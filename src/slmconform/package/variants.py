@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slmconform.package import gguf_header, onnx_model, tensors
 from slmconform.package.folder import UnreadablePackage, scan
-from slmconform.package.problem import PackageProblem
+from slmconform.package.problem import PackageProblem, shown
 from slmconform.package.sharding import index_problems
 from slmconform.package.weights import INDEX, Weights
 from slmconform.standard.files import MANIFEST
@@ -26,6 +28,10 @@ DYNAMIC = "dynamic-int8"
 CONFIG = "config.json"
 # Outputs whose last axis holds the scores of alternatives; any other output is a vector.
 SCORES = frozenset({"logits", "start_logits", "end_logits", "scores"})
+WEIGHTS = "a directory with model.safetensors, or shards with their index"
+SAVE = "save the weights there"
+# Endings of files that the model itself may be read from: code, configuration, tokenizer, data.
+READ = (".py", ".json", ".jsonl", ".toml", ".txt", ".model", ".spm", ".vocab", ".jinja")
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 
@@ -66,54 +72,104 @@ def read(package: Package, variant: VariantSection) -> VariantFiles:
                 gguf_header.parse(file, path)
                 paths = [path]
             elif variant.kind == "onnx":
-                paths = [path, *_external(folder, path, onnx_model.parse(file, path))]
+                external = onnx_model.parse(file, path).external
+                paths = [path, *_external(folder, path, external)]
             else:
                 tensors.parse(file, path)
                 paths = [path]
-    return VariantFiles(tuple(paths), sum(folder.entries[one].size for one in paths))
+    return VariantFiles(tuple(paths), sum(_size(folder, one) for one in paths))
+
+
+def _size(folder: Folder, path: str) -> int:
+    """The bytes of a file that is part of the package, wherever links lead on the way to it."""
+    real = folder.locate(path).relative_to(folder.root).as_posix()
+    if real not in folder.entries:
+        got, want = f"{shown(path)} stands in a folder that is left out", "a file of the package"
+        raise PackageProblem("missing-file", path, got, want, "move it out of that folder")
+    return folder.entries[real].size
+
+
+def onnx_inputs(package: Package, variant: VariantSection) -> frozenset[str]:
+    """The names of the inputs that an ONNX variant takes; raises `PackageProblem`."""
+    path = located(variant)
+    with package.folder.open(path) as file:
+        return onnx_model.parse(file, path).inputs
 
 
 def _weights_in(package: Package, path: str) -> list[str]:
     """Weight files of a directory, then index and configuration where it has them."""
-    want = "a directory with model.safetensors, or shards with their index"
     try:
         inner = scan(package.root / path)
-    except UnreadablePackage as error:
-        raise PackageProblem("variant-empty", path, str(error), want) from None
-    index = inner.json(INDEX) if INDEX in inner.entries else None
-    weights = Weights(inner, index)
-    if not weights.files:
-        raise PackageProblem("variant-empty", path, "no weights", want, "save the weights there")
-    for problem in (*weights.problems, *index_problems(weights, inner)):
+    except UnreadablePackage as error:  # which names the place of the whole package
+        got = str(error).removeprefix(f"{package.root / path}: ")
+        raise PackageProblem("variant-empty", path, got, WEIGHTS, SAVE) from None
+    try:
+        weights = _whole(inner)
+    except PackageProblem as problem:
+        where = posixpath.normpath(f"{path}/{problem.where}")
         raise PackageProblem(
-            problem.code, f"{path}/{problem.where}", problem.got, problem.want, problem.fix
-        )
+            problem.code, where, problem.got, problem.want, problem.fix, why=problem.why
+        ) from None
     more = [name for name in (INDEX, CONFIG) if name in inner.files()]
     return [f"{path}/{name}" for name in (*weights.files, *more)]
 
 
-def _external(folder: Folder, path: str, locations: tuple[str, ...]) -> Iterator[str]:
-    """Files beside an ONNX file that hold some of its tensors."""
-    for location in locations:
-        where = f"{path}: external data"
+def _whole(inner: Folder) -> Weights:
+    """The weights in a directory by itself; raises `PackageProblem`."""
+    weights = Weights(inner, inner.json(INDEX) if INDEX in inner.entries else None)
+    if not weights.files:
+        raise PackageProblem("variant-empty", ".", "no weights", WEIGHTS, SAVE)
+    for problem in (*weights.problems, *index_problems(weights, inner)):
+        raise problem
+    return weights
+
+
+def _external(folder: Folder, path: str, locations: Mapping[str, int]) -> Iterator[str]:
+    """Files beside an ONNX file that hold some of its tensors, each once however it is named.
+
+    ``locations`` says how many bytes each has to hold.
+    """
+    where = f"{path}: external data"
+    itself = _identity(folder.locate(path).stat())
+    seen = {itself}
+    for location, end in locations.items():
         if problem := folder.path_problem(location, where):
             raise problem
         beside = posixpath.normpath(posixpath.join(posixpath.dirname(path), location))
-        folder.locate(beside, where)
-        yield beside
+        status = folder.locate(beside, where).stat()
+        if _identity(status) == itself:
+            got, want = f"{shown(location)} is the model file itself", "a file of data beside it"
+            raise PackageProblem("external-itself", where, got, want, "export the model again")
+        if status.st_size < end:
+            got, want = f"{shown(location)} holds {status.st_size} bytes", f"{end} bytes"
+            fix = "the file is cut off: copy or export it again"
+            raise PackageProblem("external-truncated", where, got, want, fix)
+        if _identity(status) not in seen:
+            seen.add(_identity(status))
+            yield beside
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """What two names of one file have in common."""
+    return status.st_dev, status.st_ino
 
 
 def files_of_variants(package: Package) -> frozenset[str]:
-    """Every file that belongs to a variant: evidence keeps its digest with the variant."""
+    """Every file that belongs to a variant: evidence keeps its digest with the variant.
+
+    What the model itself may be read from stays with the files of the package, whoever names it.
+    """
     found: set[str] = set()
     for variant in package.manifest.variants if package.manifest else ():
         if variant.path is None:
             continue
-        found.add(located(variant))
-        try:
-            found.update(read(package, variant).paths)
-        except PackageProblem:  # SLM-VAR-001 says what is wrong with it
-            continue
+        path = located(variant)
+        named = {path}
+        with contextlib.suppress(PackageProblem):  # SLM-VAR-001 says what is wrong with it
+            named.update(read(package, variant).paths)
+        found |= {
+            one for one in named if one.startswith(f"{path}/") or not one.lower().endswith(READ)
+        }
     return frozenset(found)
 
 
@@ -163,6 +219,11 @@ def _bound_problems(
         yield _problem("variant-unbounded", where, got, want, fix)
     outputs = {spec.name for spec in compared(manifest.model.task, manifest.interface)}
     if (outputs & SCORES) and not regression(manifest):
+        vectors = ", ".join(sorted(outputs - SCORES))
+        if given and vectors and variant.min_cosine is None:
+            got = f"no bound for the output {vectors} of {variant.name}"
+            want = "min_cosine: these outputs are no scores of alternatives"
+            yield _problem("variant-unbounded", where, got, want, "declare min_cosine as well")
         return
     for name in given:
         if name != "min_cosine":
