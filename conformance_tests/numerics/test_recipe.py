@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from slmconform.measure.batches import IGNORED, Batch
+from slmconform.measure.batches import Batch
 from slmconform.measure.recipe import (
     Trainer,
     factor,
@@ -22,6 +22,7 @@ from slmconform.measure.recipe import (
 )
 from slmconform.measure.risk import Objective
 from slmconform.model.loaded import LoadedModel
+from slmconform.package.labels import IGNORED
 from slmconform.standard.manifest import LoaderSection, Schedule, TrainingSection
 
 ADAMW = {"name": "adamw", "lr": 0.02, "weight_decay": 0.1, "betas": [0.8, 0.95], "eps": 1e-6}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from slmconform.measure.batches import IGNORED
 from slmconform.measure.risk import Objective
+from slmconform.package.labels import IGNORED
 
 EXACT = 1e-12  # float64
 BIG = (0.0, 1.0, -1.0, 20.0, -20.0, 100.0, -100.0)

@@ -16,10 +16,10 @@ from slmconform.measure.forward import native
 from slmconform.model import probes
 from slmconform.model.loaded import DTYPES, Outputs
 from slmconform.model.probes import Inputs, TokenRules
+from slmconform.package.labels import IGNORED
 from slmconform.package.problem import PackageProblem
 from slmconform.standard.manifest import InputSpec, InterfaceSection
 
-IGNORED = -100  # the label that no loss counts: torch's and transformers' convention
 ROWS = 8
 PROBED = 4  # rows of the batch that differences are taken on
 SEED = 1000

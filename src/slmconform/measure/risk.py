@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from slmconform.engine.registry import Nonconformance, NotApplicable
-from slmconform.measure.batches import IGNORED, Labels, scored_output
+from slmconform.measure.batches import Labels, scored_output
 from slmconform.model.loaded import CandidateError, Outputs
+from slmconform.package.labels import IGNORED
 
 Custom = Callable[[Outputs, Labels], Tensor]
 

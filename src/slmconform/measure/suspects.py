@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slmconform.measure.batches import IGNORED, Labels, scored_output
+from slmconform.measure.batches import Labels, scored_output
 from slmconform.measure.risk import Objective
 from slmconform.model.loaded import Outputs
+from slmconform.package.labels import IGNORED
 
 REASONS = {
     "shifted-twice": "labels are shifted again although they were shifted before",

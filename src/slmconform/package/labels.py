@@ -11,7 +11,7 @@ from slmconform.package.number_rows import FLOAT32, LARGEST, leaves
 from slmconform.package.problem import PackageProblem, shown
 from slmconform.standard.manifest import InterfaceSection, Manifest, OutputSpec
 
-IGNORED = -100  # no label here, in lists with one label a token
+IGNORED = -100  # the label that no loss counts: the convention of torch and transformers
 CLASSES = ("accuracy", "macro-f1", "micro-f1", "matthews")
 BY_TOKEN = ("token-classification", "masked-lm", "causal-lm", "seq2seq-lm")
 ANSWERS = ("logits", "scores", "start_logits")  # else the first output of floating point
