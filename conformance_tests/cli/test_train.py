@@ -240,7 +240,9 @@ def test_precision_that_is_lost_later_names_the_first_step(copy):
     assert f"of {STEPS} steps) exit status 1" in flat
     assert [bool(one[7]) for one in LINE.findall(said.out)[:4]] == [False, False, False, True]
     assert json.loads((copy.parent / "c.json").read_text())["outside"][0] == 4
-    assert all(len(line) <= 80 for line in said.out.splitlines())
+    lines = said.out.splitlines()
+    assert lines[-1] == f"wrote {copy.parent}/c.json"  # as long as the path is
+    assert all(len(line) <= 80 for line in lines[:-1])
 
 
 def test_another_order_of_summation_stays_inside(copy):
@@ -260,7 +262,7 @@ def test_a_loss_that_is_no_number_is_outside(copy):
         copy.parent / "c.json",
     )
     assert said.status == 1
-    assert "first at step 1: deviation nan" in said.out
+    assert "first at step 1: deviation inf" in said.out
     assert json.loads((copy.parent / "c.json").read_text())["steps"][0]["loss"] is None
 
 
@@ -442,6 +444,12 @@ def test_what_a_training_sends_is_taken(recorded):
     assert row(curve, curve.steps[1]).endswith(" OUT")
 
 
+def test_a_deviation_without_end_is_outside(recorded):
+    far = FIRST | {"step": 2, "loss": float("nan"), "deviation": float("inf")}
+    curve = told(recorded, PLAN, FIRST, far)
+    assert curve.outside == [curve.worst] == [curve.steps[1]]
+
+
 @pytest.mark.parametrize(
     "news",
     [
@@ -452,6 +460,12 @@ def test_what_a_training_sends_is_taken(recorded):
         [PLAN, FIRST, FIRST],
         [PLAN, FIRST, FIRST | {"step": 2}, FIRST | {"step": 3}],
         [PLAN, FIRST | {"allowed": None}],
+        [PLAN, FIRST | {"allowed": 0}],
+        [PLAN, FIRST | {"allowed": -1e-6}],
+        [PLAN, FIRST | {"allowed": float("inf")}],
+        [PLAN, FIRST | {"allowed": float("nan")}],
+        [PLAN, FIRST | {"deviation": float("nan")}],
+        [PLAN, FIRST | {"deviation": -1.0}],
         [PLAN, FIRST | {"loss": "much"}],
         [PLAN, FIRST | {"verdict": "good"}],
         [PLAN | {"steps": 0}],

@@ -18,7 +18,7 @@ from slmconform.package.problem import PackageProblem, several
 from slmconform.package.references import declared
 from slmconform.package.tensors import Header, parse
 from slmconform.standard.catalogue import KNOWN_VERSIONS
-from slmconform.standard.evidence import Evidence
+from slmconform.standard.evidence import Evidence, TrainingRecord
 from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, MANIFEST
 from slmconform.standard.manifest import InterfaceSection, Manifest
 
@@ -88,6 +88,8 @@ def evidence_belongs_to_the_package(package: Package) -> str:
     header = _judge_tensor_file(package, evidence)
     _judge_model(evidence, manifest)
     _judge_probe(evidence, manifest, header)
+    if evidence.training is not None:
+        _judge_training(evidence, evidence.training, manifest, header)
     return f"recorded by {evidence.tool[:40]} for {', '.join(sorted(evidence.devices)) or 'none'}"
 
 
@@ -145,6 +147,58 @@ def _refuse_probe(key: str, got: str, want: str) -> NoReturn:
         want=f"{want}, as {MANIFEST} declares",
         why="the interface was declared otherwise when the evidence was recorded",
         fix="record again: `slmconform record`",
+    )
+
+
+def _judge_training(
+    evidence: Evidence, training: TrainingRecord, manifest: Manifest, header: Header
+) -> None:
+    """As many losses as steps, everywhere; and batches of declared inputs with their labels."""
+    steps = training.steps
+    rows = {"training.losses": training.losses}
+    for name, device in evidence.devices.items():
+        if device.training is not None:
+            at = f"devices.{name[:40]}.training"
+            rows[f"{at}.losses"] = device.training.losses
+            rows[f"{at}.envelope"] = device.training.envelope
+    for key, values in rows.items():
+        if len(values) != steps:
+            _refuse_training(key, f"{len(values)} numbers", f"one for each of {steps} steps")
+    specs = {spec.name: spec for spec in manifest.interface.inputs}
+    if unknown := [name for name in training.inputs if name not in specs]:
+        _refuse_training("training.inputs", unknown[0][:80], f"some of {', '.join(specs)}")
+    first = _shape(header, f"batch.{training.inputs[0]}")
+    count, size = (*first, 0, 0)[:2]
+    if not 0 < count <= steps or not size:
+        got = f"batch.{training.inputs[0]}: shape {list(first)}"
+        _refuse_training("training.inputs", got, f"1 to {steps} batches of rows")
+    for name in training.inputs:
+        shape = _shape(header, f"batch.{name}")
+        if shape[:2] != (count, size) or len(shape) != 1 + len(specs[name].axes):
+            want = f"({count}, {size}, ...) with a row of axes {specs[name].axes}"
+            _refuse_training("training.inputs", f"batch.{name}: shape {list(shape)}", want)
+    for name in training.labels:
+        shape = _shape(header, f"labels.{name}")
+        wanted = (count, size // 2 if name == "pairs" else size)
+        if shape[:2] != wanted:
+            got, want = f"labels.{name}: shape {list(shape)}", f"{list(wanted)} and more"
+            _refuse_training("training.labels", got, want)
+
+
+def _shape(header: Header, name: str) -> tuple[int, ...]:
+    """The shape of a tensor of the evidence, () where there is none."""
+    entry = header.tensors.get(name)
+    return tuple(entry.shape) if entry else ()
+
+
+def _refuse_training(key: str, got: str, want: str) -> NoReturn:
+    raise Nonconformance(
+        code="evidence-training",
+        where=f"{EVIDENCE}: {key}",
+        got=got,
+        want=want,
+        why="the parts of the recorded training do not belong together",
+        fix="restore both files of the evidence, or record again: `slmconform record`",
     )
 
 

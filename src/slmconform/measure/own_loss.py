@@ -145,7 +145,8 @@ class Accumulated:
 def accumulated(bench: Bench) -> Accumulated:
     """The own loss over micro-batches of unequal numbers of labels, in float64."""
     batch, goal = probed(bench), objective(bench)
-    rows = [row for row in range(batch.size) if goal.counted(batch.take([row]).labels)]
+    units = range(len(next(iter(batch.labels.values()))))  # rows, or pairs
+    rows = [row for row in units if goal.counted(batch.take([row]).labels)]
     if len(rows) < 2:
         raise NotApplicable("fewer than two rows have labels that count: nothing to accumulate")
     whole = in_float64(bench)

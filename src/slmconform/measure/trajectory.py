@@ -222,10 +222,19 @@ def summary_gap(got: dict[str, Tensor], recorded: Sequence[SummaryRecord]) -> tu
         value = got[row.name]
         pairs = [(float(value.norm()), row.norm)]
         pairs += list(zip(projections(value), row.projections, strict=True))
-        gap = max(abs(one - other) for one, other in pairs)
-        if not gap <= worst:
-            worst, where = gap, row.name
+        off = max(gap(one, other) for one, other in pairs)
+        if off > worst:
+            worst, where = off, row.name
     return where, worst
+
+
+def gap(one: float, other: float, scale: float = 1.0) -> float:
+    """The distance of two numbers over a scale; infinite where that is none, for NaN has no size.
+
+    A maximum over distances then never forgets one.
+    """
+    found = abs(one - other) / scale
+    return math.inf if math.isnan(found) else found
 
 
 def summaries(values: dict[str, Tensor]) -> list[SummaryRecord]:

@@ -21,7 +21,13 @@ from slmconform.recording.asking import NoAnswer, ask
 from slmconform.report.streams import printable
 from slmconform.report.writing import Unwritable, require_writable, write_whole
 from slmconform.standard.catalogue import catalogue
-from slmconform.standard.evidence import Evidence, FileRecord, ModelRecord, TensorRecord
+from slmconform.standard.evidence import (
+    Evidence,
+    FileRecord,
+    ModelRecord,
+    TensorRecord,
+    TrainingRecord,
+)
 from slmconform.standard.files import EVIDENCE, EVIDENCE_LIMIT, EVIDENCE_TENSORS, MANIFEST
 from slmconform.standard.manifest import Manifest
 from slmconform.standard.report import Outcome, Report
@@ -69,8 +75,8 @@ def record(
     """Check what needs no reference, measure the references, and write both files at once.
 
     Other device classes that were recorded for the same weights, configuration and float64
-    outputs are kept. Raises `RecordingRefused`, `CouldNotRun`, `Unwritable` or
-    `UnreadablePackage`.
+    outputs are kept, with their training where that is of the same recipe. Raises
+    `RecordingRefused`, `CouldNotRun`, `Unwritable` or `UnreadablePackage`.
     """
     options = options or RecordOptions()
     package = Package(path, ignore=IGNORED)
@@ -210,7 +216,20 @@ def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidenc
     )
     if earlier is None or not same:
         return found
-    return found.model_copy(update={"devices": {**earlier.devices, **found.devices}})
+    kept = earlier.devices
+    if not _same_training(earlier.training, found.training):
+        kept = {of: row.model_copy(update={"training": None}) for of, row in kept.items()}
+    return found.model_copy(update={"devices": {**kept, **found.devices}})
+
+
+def _same_training(one: TrainingRecord | None, other: TrainingRecord | None) -> bool:
+    """Whether what a device did in one training can be held against the other."""
+    keys = ("recipe", "data_sha256", "steps", "losses")
+    return (
+        one is not None
+        and other is not None
+        and all(getattr(one, key) == getattr(other, key) for key in keys)
+    )
 
 
 def _files(package: Package) -> list[FileRecord]:

@@ -67,16 +67,16 @@ class Step(News):
     step: int
     loss: float
     reference: float | None
-    deviation: float | None
-    allowed: float | None
+    deviation: float | None = Field(ge=0)
+    allowed: float | None = Field(gt=0, allow_inf_nan=False)
     learning_rate: float
 
     @property
     def outside(self) -> bool:
-        """Whether the deviation is more than allowed, or no number."""
+        """Whether the deviation is more than allowed."""
         if self.deviation is None or self.allowed is None:
             return False
-        return not self.deviation <= self.allowed
+        return self.deviation > self.allowed
 
     @property
     def share(self) -> float | None:
@@ -106,7 +106,7 @@ class Curve:
 
         def size(one: Step) -> float:
             value = one.deviation if one.share is None else one.share
-            return math.inf if value is None or math.isnan(value) else value
+            return math.inf if value is None else value
 
         return max(self.steps, key=size)
 

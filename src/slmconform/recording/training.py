@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from slmconform.engine.registry import Inconclusive, Nonconformance
 from slmconform.measure.batches import batches
 from slmconform.measure.bench import Bench
 from slmconform.measure.envelope import (
@@ -15,6 +16,8 @@ from slmconform.measure.envelope import (
     envelope,
     gradient_errors,
     require_calm,
+    require_close,
+    require_precise,
     tensors_of,
 )
 from slmconform.measure.gradient import float64_gradients
@@ -36,19 +39,30 @@ class Trained:
 def measured(bench: Bench, budget: float | None, emit: Emit) -> Trained | None:
     """Train by the recipe in every legitimate way; None where the manifest has no recipe.
 
-    ``budget`` in seconds bounds the steps. Raises `Inconclusive` for a chaotic recipe.
+    ``budget`` in seconds bounds the steps. Raises `Inconclusive` for a chaotic recipe, a loss that
+    is no number, labels that no loss takes, and precision that is lost already.
     """
     if bench.package.require_manifest().training is None:
         return None
+    try:
+        return _measured(bench, budget, emit)
+    except Nonconformance as error:  # a later batch than the one that was checked
+        raise Inconclusive(f"{error.where}: {error}; {error.fix}") from None
+
+
+def _measured(bench: Bench, budget: float | None, emit: Emit) -> Trained:
     emit({"phase": "gradients"})
     steps = affordable(bench, budget)
+    errors, _ = gradient_errors(bench)
+    require_precise(bench, errors)
     emit({"phase": f"training, {steps} steps"})
     noise = envelope(bench, steps)
-    require_calm(noise)
+    require_calm(noise, float64_run(bench, steps).losses)
     if noise.comparable < steps:
         steps = noise.comparable
         emit({"phase": f"training, {steps} steps"})
         noise = envelope(bench, steps)
+    require_close(noise)
     gradients = float64_gradients(bench)
     exact = float64_run(bench, steps)
     used = batches(bench)[:steps]
@@ -63,7 +77,6 @@ def measured(bench: Bench, budget: float | None, emit: Emit) -> Trained | None:
         gradients=summaries({n: g for n, g in gradients.of.items() if g is not None}),
         changes=summaries(exact.changes),
     )
-    errors, _ = gradient_errors(bench)
     device = DeviceTrainingRecord(
         dtype=bench.loader.dtype,
         losses=device_run(bench, steps).losses,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]  # JSON has no other numbers
 
 
 class Record(BaseModel):
@@ -75,13 +76,13 @@ class ErrorRecord(Record):
 class SummaryRecord(Record):
     """A float64 gradient, or change W_T - W_0, of one parameter.
 
-    ``norm`` is its Frobenius norm, ``projections`` are inner products with vectors of +-1,
+    ``norm`` is its Frobenius norm, ``projections`` are inner products with two vectors of +-1,
     divided by the square root of its size.
     """
 
     name: str
     norm: Measure
-    projections: list[float]
+    projections: Annotated[list[Finite], Field(min_length=2, max_length=2)]
 
 
 class TrainingRecord(Record):
@@ -93,10 +94,10 @@ class TrainingRecord(Record):
 
     recipe: dict[str, Any]
     data_sha256: Sha256 | None = None
-    inputs: list[str]
+    inputs: Annotated[list[str], Field(min_length=1)]
     labels: list[str]
     steps: Annotated[int, Field(ge=10)]
-    losses: list[float]
+    losses: list[Finite]
     gradients: list[SummaryRecord]
     changes: list[SummaryRecord]
 
@@ -110,7 +111,7 @@ class DeviceTrainingRecord(Record):
     """
 
     dtype: str
-    losses: list[float]
+    losses: list[Finite]
     envelope: list[Measure]
     gradients: dict[str, Measure]
     changes: dict[str, Measure]
@@ -138,9 +139,9 @@ class EvaluationRecord(Record):
     data: str
     sha256: Sha256
     rows: Count
-    value: float
-    low: float
-    high: float
+    value: Finite
+    low: Finite
+    high: Finite
     baseline: float | None = None
     report: dict[str, dict[str, float]] = {}
     libraries: dict[str, str]
@@ -181,7 +182,7 @@ class GreedyRecord(Record):
 
     prompt: list[int]
     tokens: list[int]
-    margins: list[float]
+    margins: list[Finite]
 
 
 class Evidence(Record):
