@@ -12,7 +12,6 @@ from slmconform.engine.registry import (
     Stage,
     check,
 )
-from slmconform.package.dataset import TRAINING, read_data
 from slmconform.package.problem import PackageProblem
 from slmconform.standard.files import EVIDENCE, MANIFEST
 
@@ -40,6 +39,8 @@ def data_are_those_recorded(package: Package) -> str:
     uses = _uses(manifest)
     if not uses:
         raise NotApplicable(f"{MANIFEST} names no data file")
+    from slmconform.package.dataset import read_data  # only where there is a file to judge
+
     recorded = _recorded(package)
     rows: dict[str, int] = {}
     for path, use in uses:
@@ -70,7 +71,7 @@ def _recorded(package: Package) -> dict[str, str]:
         return {}
     found = {one.data: one.sha256 for one in evidence.evaluations}
     if evidence.training and evidence.training.data_sha256:
-        found[str(evidence.training.recipe["data"])] = evidence.training.data_sha256
+        found[str(evidence.training.recipe.get("data"))] = evidence.training.data_sha256
     return found
 
 
@@ -78,6 +79,8 @@ def _uses(manifest: Manifest) -> list[tuple[str, str]]:
     """Each data file with what it is used for."""
     found = [(section.data, str(section.metric)) for section in manifest.evaluation]
     if manifest.training and manifest.training.data:
+        from slmconform.package.dataset import TRAINING
+
         found.append((manifest.training.data, TRAINING))
     return list(dict.fromkeys(found))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slmconform.package.dataset import evaluation_problems
 from slmconform.package.problem import PackageProblem
 from slmconform.package.recipes import recipe_problems
 from slmconform.package.variants import variant_problems
@@ -37,9 +36,17 @@ def disagreements(manifest: Manifest) -> list[PackageProblem]:
         *_capability_problems(manifest),
         *_loader_problems(manifest),
         *recipe_problems(manifest),
-        *evaluation_problems(manifest),
+        *_claim_problems(manifest),
         *variant_problems(manifest),
     ]
+
+
+def _claim_problems(manifest: Manifest) -> Iterator[PackageProblem]:
+    """Those of claimed scores; the rules of data files are imported only where there are some."""
+    if manifest.evaluation:
+        from slmconform.package.dataset import evaluation_problems
+
+        yield from evaluation_problems(manifest)
 
 
 def _axis_problems(manifest: Manifest) -> Iterator[PackageProblem]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slmconform.package import gguf_header, onnx_model, tensors
+from slmconform.package import tensors
 from slmconform.package.folder import UnreadablePackage, scan
 from slmconform.package.problem import PackageProblem, shown
 from slmconform.package.sharding import index_problems
@@ -69,9 +69,13 @@ def read(package: Package, variant: VariantSection) -> VariantFiles:
         where = f"{MANIFEST}: variants: {variant.name}"
         with folder.open(path, where) as file:
             if variant.kind == "gguf":
+                from slmconform.package import gguf_header
+
                 gguf_header.parse(file, path)
                 paths = [path]
             elif variant.kind == "onnx":
+                from slmconform.package import onnx_model
+
                 external = onnx_model.parse(file, path).external
                 paths = [path, *_external(folder, path, external)]
             else:
@@ -91,6 +95,8 @@ def _size(folder: Folder, path: str) -> int:
 
 def onnx_inputs(package: Package, variant: VariantSection) -> frozenset[str]:
     """The names of the inputs that an ONNX variant takes; raises `PackageProblem`."""
+    from slmconform.package import onnx_model
+
     path = located(variant)
     with package.folder.open(path) as file:
         return onnx_model.parse(file, path).inputs
