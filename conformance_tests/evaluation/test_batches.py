@@ -8,8 +8,10 @@ from evaluation_packages import vocabulary
 from torch.nn import functional
 
 from slmconform.engine.registry import Inconclusive
+from slmconform.measure.batches import tokens_of
 from slmconform.measure.dataset import training_batch
 from slmconform.package.problem import PackageProblem
+from slmconform.standard.manifest import InputSpec
 
 V = vocabulary()
 CLS, SEP, MASK = V["[CLS]"], V["[SEP]"], V["[MASK]"]
@@ -233,3 +235,18 @@ def test_a_decoder_without_a_start_token(package, bench):
     (folder / "config.json").write_text(config, "utf-8")
     with pytest.raises(Inconclusive, match="decoder_start_token_id"):
         training_batch(bench(folder), [{"source": "a", "target": "b"}])
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "tokens"),
+    [
+        (["batch", "sequence"], (2, 70), 70),
+        (["batch", "sequence", 96], (2, 3, 96), 3),
+        (["batch", 96], (2, 96), 0),
+        (["batch", "target"], (2, 5), 5),
+    ],
+)
+def test_features_are_no_tokens(axes, shape, tokens):
+    spec = InputSpec(name="values", dtype="float32", axes=axes)
+    assert tokens_of(spec, {"values": torch.zeros(shape)}) == tokens
+    assert tokens_of(spec, {}) == 0

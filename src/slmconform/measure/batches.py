@@ -128,13 +128,13 @@ def _encoded(bench: Bench, used: Sequence[Mapping[str, Any]]) -> Batch:
     from slmconform.measure.dataset import training_batch
 
     whole = Batch(*training_batch(bench, used))
-    longest = max((_length(spec, whole.inputs) for spec in bench.interface.inputs), default=0)
+    longest = max((tokens_of(spec, whole.inputs) for spec in bench.interface.inputs), default=0)
     if longest > WIDEST:
         whole = Batch(*training_batch(bench, used, WIDEST))
     return whole
 
 
-def _length(spec: InputSpec, inputs: Inputs) -> int:
+def tokens_of(spec: InputSpec, inputs: Inputs) -> int:
     """Tokens a row of an input; 0 where it has no such axis or was not given."""
     along = [at for at, axis in enumerate(spec.axes) if axis in ("sequence", "target")]
     return max((int(inputs[spec.name].shape[at]) for at in along if spec.name in inputs), default=0)
