@@ -72,7 +72,7 @@ def _risk_gap(bench: Bench, own: OwnLoss) -> float:
     from slmconform.measure.bench import double
     from slmconform.measure.own_loss import objective
 
-    labels = {n: v.to(own.value.device) for n, v in double(probed(bench).labels).items()}
+    labels = probed(bench).wide().labels_on(own.value.device)
     return abs(float(objective(bench).risk(double(own.outputs), labels)) - float(own.value))
 
 
@@ -83,7 +83,7 @@ def _wrong_loss(bench: Bench, own: OwnLoss, allowed: float) -> Nonconformance:
     from slmconform.measure.suspects import REASONS, name_of, suspects
 
     goal, outputs = objective(bench), double(own.outputs)
-    labels = {n: v.to(own.value.device) for n, v in double(probed(bench).labels).items()}
+    labels = probed(bench).wide().labels_on(own.value.device)
     code = name_of(float(own.value), suspects(goal, outputs, labels, bench.rules.pad))
     return Nonconformance(
         code=code,
@@ -144,7 +144,7 @@ def _gradient_gaps(bench: Bench) -> tuple[float, float, int]:
     from slmconform.measure.batches import moved, probed
 
     own, goal = own_loss.in_float64(bench), own_loss.objective(bench)
-    labels = {n: v.to(own.value.device) for n, v in probed(bench).labels.items()}
+    labels = probed(bench).labels_on(own.value.device)
     want = goal.closed_gradient(own.outputs, labels)
     other = goal.closed_gradient(own.outputs, {n: moved(v) for n, v in labels.items()})
     gap, uncounted, counted, control = 0.0, 0.0, 0, 0.0
@@ -213,7 +213,7 @@ def saturation(bench: Bench) -> str:
     if goal.kind == "mean-squared-error":
         raise NotApplicable("a squared error does not saturate")
     own = saturated(bench)
-    labels = {n: v.to(own.value.device) for n, v in probed(bench).labels.items()}
+    labels = probed(bench).labels_on(own.value.device)
     worst = 0.0
     for name, closed in goal.closed_gradient(own.outputs, labels).items():
         got = own.gradients[name]

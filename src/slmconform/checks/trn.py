@@ -25,7 +25,8 @@ def float64_losses(bench: Bench) -> str:
     recorded = recorded_training(bench)
     require_recipe(bench, recorded.recipe)
     run = float64_run(bench, recorded.steps)
-    for step, off in enumerate(deviations(run.losses, recorded.losses)):
+    offs = deviations(run.losses, recorded.losses)
+    for step, off in enumerate(offs):
         if not off <= EXACT:
             raise Nonconformance(
                 code="training-differs",
@@ -36,8 +37,7 @@ def float64_losses(bench: Bench) -> str:
                 "the schedule or the clipping does something else",
                 fix="compare the torch version with `environment` in conformance/evidence.json",
             )
-    worst = max(deviations(run.losses, recorded.losses))
-    return f"{recorded.steps} steps, losses off by at most {worst:.1e}"
+    return f"{recorded.steps} steps, losses off by at most {max(offs):.1e}"
 
 
 def require_recipe(bench: Bench, recorded: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from slmconform.engine.registry import Inconclusive, NotApplicable
-from slmconform.measure.bench import Bench, measurement
+from slmconform.measure.bench import Bench, double, measurement
 from slmconform.measure.forward import native
 from slmconform.model import probes
 from slmconform.model.loaded import DTYPES, Outputs
@@ -41,6 +41,19 @@ class Batch:
         """Rows."""
         return int(next(iter(self.inputs.values())).shape[0])
 
+    @property
+    def units(self) -> int:
+        """Rows, or pairs of rows: what `take` counts."""
+        return self.size // 2 if "pairs" in self.labels else self.size
+
+    def wide(self) -> Batch:
+        """Floating-point inputs and labels in float64."""
+        return Batch(double(self.inputs), double(self.labels))
+
+    def labels_on(self, device: torch.device) -> Labels:
+        """The labels beside outputs on a device."""
+        return {name: value.to(device) for name, value in self.labels.items()}
+
     def take(self, index: list[int]) -> Batch:
         """Some rows; of pairs the rows named and those that they are paired with."""
         if "pairs" not in self.labels:
@@ -52,8 +65,8 @@ class Batch:
     def first(self, count: int) -> Batch:
         """The first rows, or half as many pairs, but at least two."""
         if "pairs" in self.labels:
-            return self.take(list(range(min(self.size // 2, max(2, count // 2)))))
-        return self.take(list(range(min(self.size, count))))
+            count = max(2, count // 2)
+        return self.take(list(range(min(self.units, count))))
 
 
 def loss_kind(bench: Bench) -> str:

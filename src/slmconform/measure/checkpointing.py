@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from slmconform.engine.registry import Inconclusive, NotApplicable
 from slmconform.measure.batches import probed
 from slmconform.measure.bench import Bench, measurement
-from slmconform.measure.gradient import Gradients, take, wide
+from slmconform.measure.gradient import Gradients, take
 from slmconform.measure.own_loss import objective
 from slmconform.model.float64 import float64_twin
 from slmconform.model.loaded import LoadedModel
@@ -79,7 +79,7 @@ def checkpointed(bench: Bench) -> Checkpointed:
 
 
 def _gradients(bench: Bench, twin: LoadedModel) -> Gradients:
-    goal, examples = objective(bench), wide(probed(bench))
+    goal, examples = objective(bench), probed(bench).wide()
 
     def run(_: LoadedModel) -> Gradients:
         with no_dropout():

@@ -19,7 +19,6 @@ from slmconform.measure.gradient import (
     probed_gradients,
     take,
     tied,
-    wide,
 )
 from slmconform.measure.own_loss import objective
 from slmconform.model.loaded import LoadedModel
@@ -84,8 +83,8 @@ def _along(
     *,
     together: int = TOGETHER,
 ) -> list[Derivative]:
-    examples, goal = wide(probed(bench)), objective(bench)
-    labels = {name: value.to(oracle.device) for name, value in examples.labels.items()}
+    examples, goal = probed(bench).wide(), objective(bench)
+    labels = examples.labels_on(oracle.device)
     parameters, still = dict(oracle.module.named_parameters()), padding_rows(oracle.module)
 
     def loss() -> float:
@@ -129,7 +128,7 @@ def _beside(bench: Bench, names: list[str]) -> list[Derivative]:
                     drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                     parameter.add_(drawn.to(parameter.device), alpha=BESIDE)
         bench.count(2)
-        return _along(bench, twin, take(objective(bench), twin, wide(probed(bench))), names)
+        return _along(bench, twin, take(objective(bench), twin, probed(bench).wide()), names)
 
     return bench.in_float64(moved)
 

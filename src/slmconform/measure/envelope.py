@@ -14,7 +14,7 @@ from torch import Tensor
 from slmconform.engine.registry import Inconclusive
 from slmconform.measure.batches import Batch, first_batch
 from slmconform.measure.bench import Bench, measurement
-from slmconform.measure.gradient import Gradients, float64_gradients, take, wide
+from slmconform.measure.gradient import Gradients, float64_gradients, take
 from slmconform.measure.invariance import other_attention
 from slmconform.measure.own_loss import objective
 from slmconform.measure.trajectory import (
@@ -75,9 +75,7 @@ def ways(bench: Bench, examples: Batch) -> Iterator[Way]:
 
 def reverse(examples: Batch) -> Batch:
     """The rows in reverse order; text pairs stay together."""
-    pairs = examples.labels.get("pairs")
-    count = examples.size if pairs is None else len(pairs)
-    return examples.take(list(range(count))[::-1])
+    return examples.take(list(range(examples.units))[::-1])
 
 
 def nudged(model: LoadedModel) -> None:
@@ -124,7 +122,7 @@ def most_gradient(bench: Bench) -> float:
     lost already: near a loss of zero it is the difference of outputs and labels that nearly
     agree, and hands its relative error to every other gradient.
     """
-    exact = bench.in_float64(lambda oracle: _at_outputs(bench, oracle, wide(first_batch(bench))))
+    exact = bench.in_float64(lambda oracle: _at_outputs(bench, oracle, first_batch(bench).wide()))
     bench.count()
     native = _at_outputs(bench, bench.model, first_batch(bench))
     scale = math.hypot(*(float(g.norm()) for g in exact.values())) or 1.0
@@ -135,12 +133,11 @@ def most_gradient(bench: Bench) -> float:
 
 def _at_outputs(bench: Bench, model: LoadedModel, examples: Batch) -> dict[str, Tensor]:
     """The gradient of the loss at each output that it is over."""
-    labels = {name: value.to(model.device) for name, value in examples.labels.items()}
     outputs = {
         name: value.detach().requires_grad_() if value.is_floating_point() else value
         for name, value in model.forward(examples.inputs).items()
     }
-    loss = objective(bench).risk(outputs, labels)
+    loss = objective(bench).risk(outputs, examples.labels_on(model.device))
     names = [name for name, value in outputs.items() if value.requires_grad]
     if not loss.requires_grad:
         return {}

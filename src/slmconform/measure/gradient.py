@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from slmconform.engine.registry import Nonconformance
 from slmconform.measure.batches import Batch, first_batch, probed
-from slmconform.measure.bench import Bench, double, measurement
+from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.own_loss import objective
 from slmconform.measure.recipe import selected
 from slmconform.measure.risk import Objective
@@ -39,8 +39,8 @@ def take(goal: Objective, model: LoadedModel, examples: Batch) -> Gradients:
     Raises `CandidateError` with phase "backward" and `Nonconformance` where nothing can be
     differentiated at all.
     """
-    labels = {name: value.to(model.device) for name, value in examples.labels.items()}
-    loss = goal.risk(model.forward(examples.inputs, gradients=True), labels)
+    outputs = model.forward(examples.inputs, gradients=True)
+    loss = goal.risk(outputs, examples.labels_on(model.device))
     names, parameters = [], []
     for name, parameter in model.module.named_parameters():
         if parameter.requires_grad and parameter.is_floating_point():
@@ -62,13 +62,8 @@ def take(goal: Objective, model: LoadedModel, examples: Batch) -> Gradients:
     return Gradients(float(loss.detach()), dict(zip(names, found, strict=True)))
 
 
-def wide(examples: Batch) -> Batch:
-    """Floating-point inputs and labels in float64."""
-    return Batch(double(examples.inputs), double(examples.labels))
-
-
 def _float64(bench: Bench, examples: Batch) -> Gradients:
-    goal, given = objective(bench), wide(examples)
+    goal, given = objective(bench), examples.wide()
     bench.count(2)  # the backward pass costs about two forward passes; one is counted by the call
     return bench.in_float64(lambda oracle: take(goal, oracle, given))
 

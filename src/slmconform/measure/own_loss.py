@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slmconform.engine.registry import NotApplicable
 from slmconform.measure.batches import Batch, Labels, loss_kind, probed
-from slmconform.measure.bench import Bench, double, measurement
+from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.risk import Custom, Objective, called
 from slmconform.model.float64 import NoFloat64Kernel
 from slmconform.model.loaded import CandidateError, LoadedModel, Outputs
@@ -59,7 +59,7 @@ def compute(bench: Bench, model: LoadedModel, batch: Batch, **extra: object) -> 
     custom = goal.custom
     if goal.kind == "custom":
         raise NotApplicable("the loss is the package's own: nothing says what it should be")
-    labels = {name: value.to(model.device) for name, value in batch.labels.items()}
+    labels = batch.labels_on(model.device)
     if custom is not None:
         outputs = model.forward(batch.inputs, gradients=True)
         value = called(custom, outputs, labels)
@@ -116,8 +116,7 @@ def in_float64(bench: Bench) -> OwnLoss:
 
 
 def _float64(bench: Bench, batch: Batch, **extra: object) -> OwnLoss:
-    wide = Batch(double(batch.inputs), double(batch.labels))
-    return bench.in_float64(lambda oracle: compute(bench, oracle, wide, **extra))
+    return bench.in_float64(lambda oracle: compute(bench, oracle, batch.wide(), **extra))
 
 
 @measurement
@@ -145,8 +144,7 @@ class Accumulated:
 def accumulated(bench: Bench) -> Accumulated:
     """The own loss over micro-batches of unequal numbers of labels, in float64."""
     batch, goal = probed(bench), objective(bench)
-    units = range(len(next(iter(batch.labels.values()))))  # rows, or pairs
-    rows = [row for row in units if goal.counted(batch.take([row]).labels)]
+    rows = [row for row in range(batch.units) if goal.counted(batch.take([row]).labels)]
     if len(rows) < 2:
         raise NotApplicable("fewer than two rows have labels that count: nothing to accumulate")
     whole = in_float64(bench)

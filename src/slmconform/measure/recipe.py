@@ -122,9 +122,9 @@ class Trainer:
         for part, count in zip(parts, counts, strict=True):
             if not count:  # a mean over nothing; its share is nothing
                 continue
-            labels = {n: v.to(self.model.device) for n, v in part.labels.items()}
             outputs = self.model.forward(part.inputs, gradients=True)
-            loss = self.objective.risk(outputs, labels) * (count / sum(counts))
+            loss = self.objective.risk(outputs, part.labels_on(self.model.device))
+            loss = loss * (count / sum(counts))
             value += float(loss.detach())
             try:
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -107,11 +107,16 @@ def saturated(bench: Bench) -> OwnLoss:
     found = {place for place in places if place is not None}
     if len(found) != len(places):
         raise Inconclusive("no operation is seen to compute the outputs: they cannot be made large")
-    largest = max(float(seen[n].detach()[seen[n].isfinite()].abs().max()) for n in names)
+    with _Scaled(found, _enlarging([seen[n].detach() for n in names])):
+        return compute(bench, bench.model, batch)
+
+
+def _enlarging(outputs: list[Tensor]) -> float:
+    """The factor that makes the largest finite magnitude of some outputs `LARGE`."""
+    largest = max(float(value[value.isfinite()].abs().max()) for value in outputs)
     if not largest:
         raise Inconclusive("every output is 0: they cannot be made large")
-    with _Scaled(found, LARGE / largest):
-        return compute(bench, bench.model, batch)
+    return LARGE / largest
 
 
 def _run_labelled(bench: Bench, batch: Batch) -> Outputs:
@@ -124,12 +129,9 @@ def _called_on_large(bench: Bench, custom: Custom, plain: OwnLoss, names: list[s
     """The package's own loss function on outputs that are scaled up."""
     outputs = dict(plain.outputs)
     for name in names:
-        value = outputs[name]
-        largest = float(value[value.isfinite()].abs().max())
-        if not largest:
-            raise Inconclusive("every output is 0: they cannot be made large")
-        outputs[name] = (value * (LARGE / largest)).detach().requires_grad_()
-    labels = {n: v.to(bench.options.device) for n, v in probed(bench).labels.items()}
+        large = outputs[name] * _enlarging([outputs[name]])
+        outputs[name] = large.detach().requires_grad_()
+    labels = probed(bench).labels_on(bench.options.device)
     value = called(custom, outputs, labels)
     kept = {n: v.detach() for n, v in outputs.items()}
     return OwnLoss(value.detach(), kept, gradients_at(value, outputs, names))

@@ -16,7 +16,6 @@ from slmconform.engine.registry import NotExamined
 from slmconform.measure.batches import Batch, batches
 from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.compare import digest
-from slmconform.measure.gradient import wide
 from slmconform.measure.own_loss import objective
 from slmconform.measure.recipe import Trainer, snapshot
 from slmconform.measure.reference import model_in, sign_row
@@ -71,7 +70,7 @@ def trainer(
     """A trainer over a model's own module, which it changes."""
     made = [arrange(examples) for examples in batches(bench)]
     if forced:
-        made = [wide(examples) for examples in made]
+        made = [examples.wide() for examples in made]
     return Trainer(model, recipe_of(bench), objective(bench), made, split)
 
 
