@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from slmconform.engine.options import Watch
-from slmconform.report.streams import printable, tell
+from slmconform.harmless import printable
+from slmconform.report.streams import tell
 from slmconform.standard.catalogue import catalogue
 
 

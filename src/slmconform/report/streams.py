@@ -8,17 +8,6 @@ import sys
 from typing import TextIO
 
 
-def printable(text: str, limit: int = 600) -> str:
-    """A candidate's words made harmless: one line without control or format characters.
-
-    ``##[`` anywhere is a command to some CI systems, so it is escaped like ESC.
-    """
-    safe = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    ).replace("##[", "\\x23#[")
-    return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
-
-
 def mend() -> None:
     """Give every standard stream a place, and make every character printable on it.
 

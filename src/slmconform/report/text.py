@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from slmconform.engine.command import command
+from slmconform.engine.command import cache_option, command
 from slmconform.engine.summary import LEFT_OUT
-from slmconform.report.streams import printable
+from slmconform.harmless import printable
 from slmconform.standard.catalogue import catalogue
-from slmconform.standard.report import UNDECIDED, Outcome, Report, Result, Verdict
+from slmconform.standard.report import NOT_JUDGED, UNDECIDED, Outcome, Report, Result, Verdict
 
 WIDTH = 80
 SHOWN = {
@@ -33,6 +33,7 @@ COLOURS = {
     Outcome.ERROR: "1;31",
     Outcome.INCONCLUSIVE: "33",
 }
+COLONS = "\\x3a:"  # two of them where a line begins
 LOG_LINES = 8
 CRASH = "Fatal Python error"  # of faulthandler
 
@@ -75,7 +76,7 @@ def _head(report: Report) -> Iterator[str]:
     subject, setting = report.subject, report.setting
     standard = f"SLM {report.spec} ({report.status})"
     if subject.name:
-        yield from wrap(f"slmconform: {subject.name} {subject.version}, {standard}", "")
+        yield from wrap(f"slmconform: {subject.name} {subject.version}, {standard}", "", "  ")
     else:
         yield f"slmconform: {printable(subject.path)}, {standard}"
     versions = [
@@ -84,9 +85,14 @@ def _head(report: Report) -> Iterator[str]:
         if setting.environment.get(name)
     ]
     if setting.device:
-        yield from wrap(f"on {', '.join([setting.device, *versions])}", "")
+        yield from wrap(f"on {', '.join([setting.device, *versions])}", "", "  ")
+    if setting.unconfined:
+        missing = ", ".join(f"{name} ({why})" for name, why in setting.unconfined.items())
+        yield from wrap(f"sandbox incomplete, without {missing}", "", "  ")
+    elif setting.isolation:
+        yield "in a sandbox: " + ", ".join(setting.isolation[1:])
     if setting.code:
-        yield from wrap(f"ran own code: {', '.join(row['path'] for row in setting.code)}", "")
+        yield from wrap(f"ran own code: {', '.join(row['path'] for row in setting.code)}", "", "  ")
 
 
 def _areas(report: Report, *, colour: bool) -> Iterator[str]:
@@ -125,16 +131,16 @@ def _reason(result: Result) -> str:
 
 def wrap(text: str, indent: str, hanging: str = "") -> list[str]:
     """A candidate's words in lines; none begins with ``::``, a command to some CI systems."""
+    safe = printable(text)
     lines = textwrap.wrap(
-        printable(text),
-        WIDTH,
+        safe,
+        WIDTH - (len(COLONS) - 2 if "::" in safe else 0),
         initial_indent=indent,
         subsequent_indent=indent + hanging,
         break_on_hyphens=False,
     )
     return [
-        line.replace("::", "\\x3a:", 1) if line.lstrip().startswith("::") else line
-        for line in lines
+        line.replace("::", COLONS, 1) if line.lstrip().startswith("::") else line for line in lines
     ]
 
 
@@ -158,10 +164,16 @@ def _finding(result: Result, *, colour: bool) -> Iterator[str]:
 
 
 def _unanswered(report: Report) -> Iterator[str]:
-    """What has no answer, grouped by its reason; what does not concern the model has one."""
+    """What has no answer, grouped by its reason; what does not concern the model has one.
+
+    What falls away because nobody knows is shown too, so that it is not taken for a pass.
+    """
     groups: dict[tuple[Outcome, str], list[str]] = {}
     for result in report.results:
-        if result.outcome not in (Outcome.PASS, Outcome.NOT_APPLICABLE, *TOLD):
+        falls_away = result.outcome is Outcome.NOT_APPLICABLE
+        if falls_away and not result.detail.startswith(NOT_JUDGED):
+            continue
+        if result.outcome not in (Outcome.PASS, *TOLD):
             groups.setdefault((result.outcome, _reason(result)), []).append(result.id)
     if groups:
         yield "Not answered, and why:"
@@ -232,10 +244,11 @@ def _words(report: Report) -> str:
 
 def _next(report: Report) -> Iterator[str]:
     """The command that answers what is open, where there is one."""
-    path, left = report.subject.path, {r.outcome for r in report.results} & {*UNDECIDED}
+    words = [report.subject.path, *cache_option(report.subject.hub_cache)]
+    left = {r.outcome for r in report.results} & {*UNDECIDED}
     if report.failures:
         return
     if report.provisional:
-        yield f"next: {command('slmconform', 'init', path)}, then record: the rest can be asked"
+        yield f"next: {command('slmconform', 'init', *words)}, then record: the rest can be asked"
     elif left == {Outcome.NO_REFERENCE} and not report.subject.evidence:
-        yield f"next: {command('slmconform', 'record', path)}"
+        yield f"next: {command('slmconform', 'record', *words)}"

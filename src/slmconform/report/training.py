@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slmconform.engine.command import command
+from slmconform.engine.command import cache_option, command
+from slmconform.harmless import printable
 from slmconform.recording.train import Curve, Follower, Step, TrainOptions
 from slmconform.report.curve import inside
 from slmconform.report.plot import Frame, Glyphs, Series, beside, plot
-from slmconform.report.streams import printable, say, tell
+from slmconform.report.streams import say, tell
 from slmconform.report.text import WIDTH, paint, wrap
 
 if TYPE_CHECKING:
@@ -229,4 +230,5 @@ def keeping(curve: Curve, path: Path, options: TrainOptions) -> str:
     words += ["--trust-code"] * options.trust_code
     words += ["--device", options.device] if options.device != "auto" else []
     words += ["--steps", str(options.steps)] if options.steps else []
+    words += cache_option(options.hub_cache)
     return f"to keep it: {command('slmconform', *words, '--output', str(target))}"
