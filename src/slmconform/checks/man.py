@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, NoReturn
 
 from slmconform.engine.registry import (
+    BlockedBy,
     Inconclusive,
     Nonconformance,
     NotExamined,
@@ -25,6 +26,9 @@ from slmconform.standard.manifest import InterfaceSection, Manifest
 if TYPE_CHECKING:
     from slmconform.package.read import Package
 
+# What reports an entry that cannot be read as a file, by its kind.
+UNREAD = {"stray-link": "SLM-PKG-001", "broken-link": "SLM-PKG-002", "special": "SLM-PKG-002"}
+
 
 @check("SLM-MAN-001", stage=Stage.STATIC, needs=("SLM-MAN-002",))
 def manifest_is_valid(package: Package) -> str:
@@ -32,6 +36,9 @@ def manifest_is_valid(package: Package) -> str:
     problem = package.manifest_problem
     if problem and problem.code in VERSION_CODES:
         raise NotExamined("the schema of the declared version is not known here (SLM-MAN-002)")
+    entry = package.folder.entries.get(MANIFEST)
+    if problem and entry and entry.kind in UNREAD:
+        raise BlockedBy(UNREAD[entry.kind])
     if problem:
         raise problem.finding()
     manifest = package.require_manifest()

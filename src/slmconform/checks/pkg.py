@@ -1,10 +1,11 @@
-"""PKG: paths, entries, forbidden serialisations, recorded files, declared code."""
+"""PKG: paths, entries, forbidden serialisations, recorded files, declared code, exports."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slmconform.engine.registry import Nonconformance, Stage, check
+from slmconform.engine.registry import Nonconformance, NotApplicable, Stage, check
+from slmconform.package import exports
 from slmconform.package.formats import executable
 from slmconform.package.problem import PackageProblem, printable, several, shown
 from slmconform.package.references import declared, references
@@ -43,11 +44,13 @@ def entries_are_regular(package: Package) -> str:
 @check("SLM-PKG-003", stage=Stage.STATIC)
 def nothing_is_executable(package: Package) -> str:
     """No file is in a serialisation that can run code or expand without bound when read."""
-    problems = []
+    from slmconform.package.pickles import Patience
+
+    problems, patience = [], Patience()
     files = package.folder.files()
     for path in files:
         try:
-            found = executable(package.folder, path)
+            found = executable(package.folder, path, patience)
         except PackageProblem as problem:
             problems.append(problem)
             continue
@@ -75,6 +78,7 @@ def nothing_is_executable(package: Package) -> str:
         "SLM-PKG-002",
         "SLM-PKG-003",
         "SLM-PKG-005",
+        "SLM-PKG-006",
         "SLM-MAN-005",
         "SLM-CFG-001",
         "SLM-CFG-002",
@@ -124,3 +128,19 @@ def code_is_declared(package: Package) -> str:
         where=printable(undeclared[0]),
         fix=f"add code = [{printable(listed)}] to [loader], or remove the files",
     )
+
+
+@check("SLM-PKG-006", stage=Stage.STATIC, needs=("SLM-PKG-003",))
+def exports_are_well_formed(package: Package) -> str:
+    """Every GGUF and ONNX file is well-formed within the limits of the standard."""
+    found, problems = exports.exports(package.folder), []
+    if not found:
+        raise NotApplicable("the package holds no GGUF and no ONNX file")
+    for path in found:
+        try:
+            exports.judge(package.folder, path)
+        except PackageProblem as problem:
+            problems.append(problem)
+    if problems:
+        raise several(problems).finding()
+    return f"{len(found)} files"

@@ -15,6 +15,7 @@ from slmconform.package.json_lines import DataFile, Row, read_lines, row_refused
 from slmconform.package.labels import CLASSES, answer_size, judge_label
 from slmconform.package.number_rows import FLOAT32, judge_inputs, shape_of
 from slmconform.package.problem import PackageProblem, shown
+from slmconform.package.strict_json import DIGIT_LIMIT
 from slmconform.standard.files import MANIFEST
 from slmconform.standard.manifest import EvaluationSection, Manifest
 
@@ -55,7 +56,8 @@ def label_names(package: Package) -> dict[str, int]:
     config = package.config or {}
     table = config.get("id2label")
     if isinstance(table, dict):
-        return {str(name): int(at) for at, name in table.items() if str(at).isdecimal()}
+        numbered = (at for at in table if at.isdecimal() and len(at) <= DIGIT_LIMIT)
+        return {str(table[at]): int(at) for at in numbered}
     manifest = package.manifest
     if manifest is None or manifest.loader.kind == "transformers":
         return {"LABEL_0": 0, "LABEL_1": 1}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import TYPE_CHECKING
 
-from slmconform.package.problem import PackageProblem
+from slmconform.package.problem import PackageProblem, shown
 from slmconform.package.recipes import recipe_problems
 from slmconform.package.variants import variant_problems
 from slmconform.standard.files import MANIFEST
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BATCH = "batch"
+LARGEST = sys.float_info.max
 INTEGERS = {
     "int64": (-(2**63), 2**63 - 1),
     "int32": (-(2**31), 2**31 - 1),
@@ -89,13 +90,14 @@ def _input_problems(manifest: Manifest) -> Iterator[PackageProblem]:
             got = f"{spec.name} holds tokens in {spec.dtype}"
             yield _problem("input-dtype", f"{where}.dtype", got, "an integer dtype")
         if spec.range and (want := _range_wanted(spec)):
-            yield _problem("input-range", f"{where}.range", f"{spec.range} of {spec.name}", want)
+            got = f"{shown(spec.range)} of {spec.name}"
+            yield _problem("input-range", f"{where}.range", got, want)
 
 
 def _range_wanted(spec: InputSpec) -> str:
     """What the range of an input should have been; empty where it is right."""
     least, greatest = spec.range or (0, 0)
-    if not (math.isfinite(least) and math.isfinite(greatest) and least <= greatest):
+    if not -LARGEST <= least <= greatest <= LARGEST:  # nor is a NaN
         return "two finite numbers, the smaller first"
     if spec.dtype not in INTEGERS:
         return ""

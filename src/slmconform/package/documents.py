@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from slmconform.package import strict_json
+from slmconform.package import strict_json, strict_toml
 from slmconform.package.problem import PackageProblem, several, shown
 from slmconform.standard.catalogue import KNOWN_VERSIONS, SPEC_VERSION
 from slmconform.standard.evidence import Evidence
@@ -21,12 +20,11 @@ if TYPE_CHECKING:
     from slmconform.package.folder import Folder
 
 MANIFEST_LIMIT = 2**20  # bytes
+ERROR_LIMIT = 10_000  # that are looked at one by one
 
 # Problems with the declared version: the schema of another version is not judged by this one.
 VERSION_UNKNOWN, VERSION_NEWER = "spec-version-unknown", "spec-version-newer"
 VERSION_CODES = (VERSION_UNKNOWN, VERSION_NEWER)
-
-_PLACE = re.compile(r"^(.*) \(at (?:line (\d+), column (\d+)|end of document)\)$", re.DOTALL)
 
 # What a pattern means, by the last keys of its place.
 _MEANING = {
@@ -43,7 +41,7 @@ _MEANING = {
 
 def read_manifest(folder: Folder) -> Manifest:
     """The manifest of a package; raises `PackageProblem` for the first thing wrong in it."""
-    table = _toml(folder.read(MANIFEST, MANIFEST_LIMIT))
+    table = strict_toml.loads(folder.read(MANIFEST, MANIFEST_LIMIT), MANIFEST)
     _judge_version(table.get("spec"))
     manifest: Manifest = _validated(Manifest, table, MANIFEST)
     if manifest.model.task not in TASKS:
@@ -57,36 +55,6 @@ def read_evidence(folder: Folder) -> Evidence:
     value = strict_json.loads(folder.read(EVIDENCE, EVIDENCE_LIMIT), EVIDENCE)
     evidence: Evidence = _validated(Evidence, value, EVIDENCE)
     return evidence
-
-
-def _toml(data: bytes) -> dict[str, Any]:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise PackageProblem(
-            "not-utf8",
-            f"{MANIFEST}:{line}",
-            f"byte {error.start} is not UTF-8",
-            "TOML in UTF-8",
-            "save the file as UTF-8",
-        ) from None
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        _refuse("not-toml", "", "values nested too deep", "a manifest of tables and short lists")
-    except ValueError as error:  # TOMLDecodeError, and int() on thousands of digits
-        match = _PLACE.match(str(error))
-        message, line_, column = match.groups() if match else (str(error), None, None)
-        if match and not line_:
-            line_, column = text.count("\n") + 1, 1
-        raise PackageProblem(
-            "not-toml",
-            f"{MANIFEST}:{line_}:{column}" if line_ else MANIFEST,
-            f"not TOML: {message}",
-            "valid TOML (toml.io, version 1.0)",
-            "correct the line; strings need quotes",
-        ) from None
 
 
 def _judge_version(version: object) -> None:
@@ -106,6 +74,9 @@ def _validated(model: type[BaseModel], value: object, file: str) -> Any:
     try:
         return model.model_validate(value)
     except ValidationError as error:
+        if error.error_count() > ERROR_LIMIT:
+            got, want = f"{error.error_count()} breaches of the schema", "a document that keeps it"
+            raise PackageProblem("wrong-value", file, got, want, "write the file again") from None
         problems: dict[str, PackageProblem] = {}
         for one in error.errors(include_url=False):
             place = _place(one["loc"], value)
@@ -144,7 +115,7 @@ def _problem(
     if error["type"] == "missing":
         fix = f"add {place.rpartition('.')[2]}"
         return PackageProblem("missing-key", where, "the key is missing", "the key", fix)
-    got = shown(error["input"] if isinstance(error["input"], str) else repr(error["input"]))
+    got = shown(error["input"])
     return PackageProblem("wrong-value", where, got, _wanted(place, error), "correct the value")
 
 

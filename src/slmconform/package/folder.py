@@ -1,7 +1,8 @@
 """A directory read without leaving it: entries, bounded reads, digests.
 
-No symbolic link is followed out of the directory, and only regular files are ever opened, so a
-FIFO or a device cannot make a reader wait.
+No symbolic link is followed out of the directory, but for those of a hub client's cache where the
+caller asks for it, and only regular files are ever opened, so a FIFO or a device cannot make a
+reader wait.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import os
 import stat
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from slmconform.package import strict_json
+from slmconform.package.hub_cache import blobs_of
 from slmconform.package.problem import PackageProblem, shown
 from slmconform.standard.files import MANIFEST
 
@@ -24,7 +27,9 @@ Kind = Literal["file", "directory", "special", "stray-link", "broken-link"]
 LEFT_OUT_FOLDERS = frozenset({".git", ".hg", ".svn", ".jj", "__pycache__"})
 LEFT_OUT_FILES = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".hgignore"})
 EVIDENCE_FOLDER = "conformance/"
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 10_000
+COPY = "copy the files in place of the links, for instance with `cp -rL`"
+FOLLOW_CACHE = "add --hub-cache, which follows links into the blobs of this cache and nowhere else"
 CHUNK = 2**19  # bytes; stays in the cache between reading and hashing
 
 
@@ -46,11 +51,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Folder:
-    """A scanned directory: ``entries`` by POSIX path relative to ``root``."""
+    """A scanned directory: ``entries`` by POSIX path relative to ``root``.
+
+    ``blobs`` is the store of a hub client's cache whose files links may lead to, if any.
+    """
 
     root: Path
     entries: dict[str, Entry]
     problems: tuple[PackageProblem, ...]
+    blobs: Path | None = None
 
     @cached_property
     def _files(self) -> list[str]:
@@ -73,10 +82,16 @@ class Folder:
 
     def path_problem(self, path: str, where: str) -> PackageProblem | None:
         """Why a path that ``where`` names may not be followed, by its text or by its links."""
+        found = self._followed(path, where)
+        return found if isinstance(found, PackageProblem) else None
+
+    def _followed(self, path: str, where: str) -> Path | PackageProblem:
+        """Where a path leads through all its links, or why it may not be followed."""
         if path not in self.entries and (problem := path_problem(path, where)):
             return problem
-        if Path(os.path.realpath(self.root / path)).is_relative_to(self.root):
-            return None
+        real = Path(os.path.realpath(self.root / path))
+        if _inside(real, self.root, self.blobs):
+            return real
         return PackageProblem(
             "path-outside",
             where,
@@ -91,9 +106,9 @@ class Folder:
         Raises `PackageProblem`: "path-outside", "missing-file" or "not-a-file".
         """
         where = named_by or path
-        if problem := self.path_problem(path, where):
-            raise problem
-        real = Path(os.path.realpath(self.root / path))
+        real = self._followed(path, where)
+        if isinstance(real, PackageProblem):
+            raise real
         try:
             mode = os.stat(real).st_mode  # noqa: PTH116 - one call, no second look-up
         except (OSError, ValueError):
@@ -105,20 +120,14 @@ class Folder:
                 "add the file, or correct the name",
             ) from None
         if not stat.S_ISREG(mode):
-            raise PackageProblem(
-                "not-a-file",
-                where,
-                f"{shown(path)} is {_kind_name(mode)}",
-                "a regular file",
-                "put a regular file there",
-            )
+            raise _not_a_file(path, where, mode)
         return real
 
     def open(self, path: str, named_by: str = "") -> BinaryIO:
         """Open a regular file of the package for reading; raises `PackageProblem`."""
         real = self.locate(path, named_by)
         try:
-            return real.open("rb", buffering=0)
+            file = open(real, "rb", buffering=0, opener=_opened_at_once)  # noqa: SIM115
         except OSError as error:
             raise PackageProblem(
                 "unreadable-file",
@@ -127,6 +136,11 @@ class Folder:
                 "a readable file",
                 "check the permissions of the file",
             ) from None
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):  # put there since it was looked at
+            file.close()
+            raise _not_a_file(path, named_by or path, mode)
+        return file
 
     def read(self, path: str, limit: int) -> bytes:
         """The bytes of a regular file of at most ``limit`` bytes; raises `PackageProblem`."""
@@ -176,8 +190,11 @@ class Folder:
         return digest.hexdigest()
 
 
-def scan(root: Path | str) -> Folder:
-    """List a package; raises `UnreadablePackage` where there is nothing to list."""
+def scan(root: Path | str, blobs: Path | None = None) -> Folder:
+    """List a package; raises `UnreadablePackage` where there is nothing to list.
+
+    ``blobs`` is the one folder outside whose files links may lead to.
+    """
     given = Path(root)
     try:
         real = given.resolve(strict=True)
@@ -193,7 +210,7 @@ def scan(root: Path | str) -> Folder:
     while pending and len(entries) <= MAX_ENTRIES:
         prefix = pending.pop()
         try:
-            found = _listing(real, prefix)
+            found = _listing(real, blobs, prefix)
         except OSError as error:
             if not prefix:
                 raise UnreadablePackage(f"{given}: {error.strerror}") from None
@@ -208,14 +225,15 @@ def scan(root: Path | str) -> Folder:
     if len(entries) > MAX_ENTRIES:
         problems.append(_too_many())
     problems += [p for e in entries.values() if (p := _entry_problem(real, e))]
-    return Folder(real, entries, tuple(problems))
+    return Folder(real, entries, tuple(problems), blobs)
 
 
-def _listing(root: Path, prefix: str) -> list[tuple[Entry, bool]]:
+def _listing(root: Path, blobs: Path | None, prefix: str) -> list[tuple[Entry, bool]]:
     """The entries of one directory, sorted, each with whether it is a symbolic link."""
     with os.scandir(root / prefix) as listing:
-        kept = sorted((e for e in listing if e.name not in LEFT_OUT_FOLDERS), key=_name)
-        return [(_entry(root, prefix + one.name, one), one.is_symlink()) for one in kept]
+        named = (e for e in listing if e.name not in LEFT_OUT_FOLDERS)
+        kept = sorted(islice(named, MAX_ENTRIES + 1), key=_name)
+        return [(_entry(root, blobs, prefix + one.name, one), one.is_symlink()) for one in kept]
 
 
 def _name(entry: os.DirEntry[str]) -> str:
@@ -242,17 +260,22 @@ def path_problem(path: str, where: str) -> PackageProblem | None:
     return PackageProblem("path-outside", where, got, want, fix)
 
 
-def _entry(root: Path, path: str, found: os.DirEntry[str]) -> Entry:
+def _inside(real: Path, root: Path, blobs: Path | None) -> bool:
+    """Whether a path without links lies in the package or is one of the blobs."""
+    return real.is_relative_to(root) or (blobs is not None and real.parent == blobs)
+
+
+def _entry(root: Path, blobs: Path | None, path: str, found: os.DirEntry[str]) -> Entry:
     try:
         if found.is_symlink():
             real = Path(os.path.realpath(root / path, strict=True))
-            if not real.is_relative_to(root):
+            if not _inside(real, root, blobs):
                 return Entry(path, "stray-link", 0)
             status = real.stat()
         else:
             status = found.stat(follow_symlinks=False)
     except OSError:
-        outside = not Path(os.path.realpath(root / path)).is_relative_to(root)
+        outside = not _inside(Path(os.path.realpath(root / path)), root, blobs)
         return Entry(path, "stray-link" if outside else "broken-link", 0)
     if stat.S_ISDIR(status.st_mode):
         return Entry(path, "directory", 0)
@@ -264,12 +287,14 @@ def _entry(root: Path, path: str, found: os.DirEntry[str]) -> Entry:
 def _entry_problem(root: Path, entry: Entry) -> PackageProblem | None:
     if entry.kind == "stray-link":
         target = shown(os.readlink(root / entry.path))  # noqa: PTH115 - text, not a path
+        blobs = blobs_of(root)
+        cached = blobs and Path(os.path.realpath(root / entry.path)).parent == blobs
         return PackageProblem(
             "link-outside",
             entry.path,
             f"a symbolic link that leaves the package, to {target}",
             "a link to a place inside the package, or the file itself",
-            "copy the files in place of the links, for instance with `cp -rL`",
+            FOLLOW_CACHE if cached else COPY,
         )
     if entry.kind == "broken-link":
         return PackageProblem(
@@ -289,6 +314,21 @@ def _entry_problem(root: Path, entry: Entry) -> PackageProblem | None:
             "remove it from the package",
         )
     return None
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    """A descriptor without waiting for whoever writes into a FIFO."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _not_a_file(path: str, where: str, mode: int) -> PackageProblem:
+    return PackageProblem(
+        "not-a-file",
+        where,
+        f"{shown(path)} is {_kind_name(mode)}",
+        "a regular file",
+        "put a regular file there",
+    )
 
 
 def _kind_name(mode: int) -> str:

@@ -11,8 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from slmconform.package.problem import PackageProblem
+
 if TYPE_CHECKING:
     from slmconform.package.folder import Folder
+    from slmconform.package.pickles import Patience
 
 HEAD = 512  # bytes; the magic of a tar archive ends at 262
 TAIL = 22 + 2**16  # bytes; the record that ends a zip archive, with the longest comment
@@ -63,8 +66,11 @@ class Executable:
     evidence: str
 
 
-def executable(folder: Folder, path: str) -> Executable | None:
-    """What makes this file forbidden, or None; raises `PackageProblem` if it cannot be read."""
+def executable(folder: Folder, path: str, patience: Patience | None = None) -> Executable | None:
+    """What makes this file forbidden, or None; raises `PackageProblem` if it cannot be told.
+
+    ``patience`` is what the files looked at together are given.
+    """
     name = path.rpartition("/")[2].lower()
     suffix = "." + name.rpartition(".")[2] if "." in name else ""
     with folder.open(path) as file:
@@ -78,10 +84,18 @@ def executable(folder: Folder, path: str) -> Executable | None:
             return Executable(path, "torch pickle", "loaders unpickle files of this name")
         if suffix == ".pyc":
             return Executable(path, "Python bytecode", "its name ends in .pyc")
-        if head and (found := _pickle(file)):
+        if head and (found := _pickle(file, patience)):
             return Executable(path, "pickle", found)
         if suffix in PLAIN and _ends_as_zip(file):
             return Executable(path, "zip archive", "a zip directory stands at its end")
+    if patience and not patience.left:
+        raise PackageProblem(
+            "pickles-in-part",
+            path,
+            "this file and those before it begin with too many opcodes of pickles to follow",
+            "files that are nothing like pickles",
+            "remove the files that begin like pickles",
+        )
     return None
 
 
@@ -95,9 +109,9 @@ def _ends_as_zip(file: BinaryIO) -> bool:
     return at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)
 
 
-def _pickle(file: BinaryIO) -> str:
+def _pickle(file: BinaryIO, patience: Patience | None) -> str:
     """How the file is a pickle that can be run from its first byte; empty if it is not one."""
     from slmconform.package.pickles import walk
 
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return walk(data)
+        return walk(data, patience)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
 OPCODES = 200_000  # that are followed before the file counts as a pickle
+ALL_OPCODES = 1_000_000  # in all files of a package; those of sound ones are a few hundred
 LONGEST_NAME = 500  # bytes, of a module and what is imported from it
 
 TABLE = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
@@ -42,6 +43,13 @@ _TEXT = {
     "STRING": re.compile(rb"\s*(['\"]).*\1\s*", re.DOTALL),
 }
 _IMPORT = re.compile(rb"([A-Za-z_][\w.]*)\n([A-Za-z_][\w.]*)\n")
+
+
+@dataclass
+class Patience:
+    """How many opcodes are still followed; shared by the files of a package."""
+
+    left: int = ALL_OPCODES
 
 
 @dataclass
@@ -73,15 +81,17 @@ class _Stack:
         return True
 
 
-def walk(data: bytes | mmap) -> str:
+def walk(data: bytes | mmap, patience: Patience | None = None) -> str:
     """How the bytes are a pickle, or an empty text where an unpickler would do no harm.
 
     They are one if an import is followed by a call, if a protocol mark is followed by a whole
     pickle, or if there are more opcodes in a row than anything else has by accident.
     """
+    patience = patience or Patience()
     stack, imported, at = _Stack(), "", 0
     marked = data[0] == 0x80
-    for _ in range(OPCODES):
+    for _ in range(min(OPCODES, patience.left)):
+        patience.left -= 1
         opcode = TABLE.get(data[at]) if at < len(data) else None
         end = _end(data, at + 1, opcode) if opcode else 0
         if opcode is None or not at < end <= len(data) or not stack.apply(opcode):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from slmconform.engine.registry import Nonconformance
+from slmconform.harmless import printable, shown
 
-SHOWN = 200
+__all__ = ["PackageProblem", "printable", "several", "shown"]
 
 
 class PackageProblem(Exception):
@@ -30,21 +31,6 @@ class PackageProblem(Exception):
             why=self.why,
             fix=self.fix,
         )
-
-
-def printable(text: str) -> str:
-    """The text with every unprintable character written as its escape."""
-    return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def shown(value: object) -> str:
-    """A value from a file, in one bounded line without control characters."""
-    if isinstance(value, str):
-        value = value[: SHOWN + 1]
-    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 400:
-        return f"an integer of {value.bit_length()} bits"
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 def several(problems: tuple[PackageProblem, ...] | list[PackageProblem]) -> PackageProblem:

@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 from slmconform.engine.registry import NotExamined
-from slmconform.package.folder import Folder, scan
+from slmconform.package.folder import Folder, UnreadablePackage, scan
+from slmconform.package.hub_cache import LAYOUT, blobs_of
 from slmconform.package.problem import PackageProblem
 from slmconform.package.weights import INDEX, Weights
 from slmconform.standard.files import EVIDENCE, MANIFEST
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from slmconform.package.chat_templates import ChatTemplates
     from slmconform.package.licence import LicenceFiles
     from slmconform.package.tokenizer import TokenizerFiles
     from slmconform.standard.evidence import Evidence
@@ -27,13 +29,26 @@ class Package:
     """One directory; raises `UnreadablePackage` where there is no directory to read.
 
     ``ignore`` names documents to be treated as absent: "manifest" while a new one is inferred,
-    "evidence" while a new one is recorded.
+    "evidence" while a new one is recorded. ``hub_cache``: it is a snapshot in the cache of a hub
+    client, whose links are followed into the blobs of that cache.
     """
 
-    def __init__(self, root: Path | str, *, ignore: Collection[str] = ()) -> None:
+    def __init__(
+        self, root: Path | str, *, ignore: Collection[str] = (), hub_cache: bool = False
+    ) -> None:
         self._ignore = frozenset(ignore)
-        self.folder: Folder = scan(root)
+        blobs = blobs_of(root) if hub_cache else None
+        self.folder: Folder = scan(root, blobs)
+        if hub_cache and blobs is None:
+            raise UnreadablePackage(
+                f"{root}: no snapshot of a hub cache; --hub-cache is for {LAYOUT}"
+            )
         self.root: Path = self.folder.root
+
+    @property
+    def hub_cache(self) -> bool:
+        """Whether links are followed into the blobs of a hub client's cache."""
+        return self.folder.blobs is not None
 
     @property
     def has_manifest(self) -> bool:
@@ -129,6 +144,13 @@ class Package:
     def tokenizer(self) -> TokenizerFiles:
         """The tokenizer's files."""
         from slmconform.package.tokenizer import read
+
+        return read(self.folder)
+
+    @cached_property
+    def chat_templates(self) -> ChatTemplates:
+        """The chat templates of the tokenizer."""
+        from slmconform.package.chat_templates import read
 
         return read(self.folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from slmconform.package.problem import PackageProblem
 from slmconform.package.weights import INDEX
 from slmconform.standard.files import MANIFEST
 from slmconform.standard.manifest import Manifest
@@ -80,7 +81,10 @@ def _modules(package: Package) -> Iterator[Reference]:
     """The folders of a sentence-transformers pipeline; an empty path is the top."""
     if MODULES not in package.folder.entries:
         return
-    modules = package.json(MODULES)
+    try:
+        modules = package.json(MODULES)
+    except PackageProblem:  # which SLM-CFG-001 reports
+        return
     for module in modules if isinstance(modules, list) else ():
         path = module.get("path") if isinstance(module, dict) else None
         if isinstance(path, str) and path:

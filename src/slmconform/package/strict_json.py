@@ -14,16 +14,21 @@ from typing import Any, NoReturn
 from slmconform.package.problem import PackageProblem, shown
 
 SIZE_LIMIT = 4 * 2**20  # bytes
-LARGE_SIZE_LIMIT = 64 * 2**20  # bytes, for the files that grow with vocabulary or tensors
+LARGE_SIZE_LIMIT = 64 * 2**20  # bytes, for the files that grow with the vocabulary
+INDEX_SIZE_LIMIT = 16 * 2**20  # bytes, for those that grow with the number of tensors
+# Values, counted by commas and brackets: each costs many times the two bytes that it may take.
+VALUE_LIMIT = 2**20
+LARGE_VALUE_LIMIT = 2**22  # where the vocabulary stands
 DEPTH_LIMIT = 64
 DIGIT_LIMIT = 40  # transformers writes "no longest text" as int(1e30), which has 31 digits
 
-_LARGE = re.compile(r"(tokenizer|tekken|vocab|added_tokens|merges)[^/]*\.json$|\.index\.json$")
+_LARGE = re.compile(r"(tokenizer|tekken|vocab|added_tokens|merges)[^/]*\.json$")
+_INDEX = re.compile(r"\.index\.json$")
 # Every digit as 0: long integers and large exponents are then found by plain search.
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_INTEGER = b"0" * (DIGIT_LIMIT + 1)
 _LARGE_EXPONENT = b"0e000"
-_STRUCTURE = b'"[]{}'
+_STRUCTURE = b'"[]{},'
 _NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _STEP = bytes.maketrans(b"{}", b"[]")
 _DEPTH_OF = {ord("["): 1, ord("]"): -1}
@@ -31,27 +36,36 @@ _DEPTH_OF = {ord("["): 1, ord("]"): -1}
 
 def size_limit(path: str) -> int:
     """How many bytes a JSON file of this name may have."""
-    return LARGE_SIZE_LIMIT if _LARGE.search(path.rpartition("/")[2]) else SIZE_LIMIT
+    name = path.rpartition("/")[2]
+    if _LARGE.search(name):
+        return LARGE_SIZE_LIMIT
+    return INDEX_SIZE_LIMIT if _INDEX.search(name) else SIZE_LIMIT
 
 
 def loads(data: bytes, where: str) -> object:
     """The value that the bytes spell; ``where`` names the file in problems.
 
-    Raises `PackageProblem`: "byte-order-mark", "not-utf8", "too-deep", "too-many-digits",
-    "duplicate-key", "not-finite" or "not-json".
+    Raises `PackageProblem`: "byte-order-mark", "not-utf8", "too-many-values", "too-deep",
+    "too-many-digits", "duplicate-key", "not-finite" or "not-json".
     """
     text = _decoded(data, where)
-    depth = _depth(data)
+    structure = _structure(data)
+    brackets = structure.translate(None, b",")
+    values, limit = len(structure) - len(brackets) // 2, _value_limit(where)
+    if values > limit:
+        _refuse("too-many-values", where, f"about {values} values", f"at most {limit}")
+    depth = max(accumulate(map(_DEPTH_OF.__getitem__, brackets)), default=0)
     if depth > DEPTH_LIMIT:
         _refuse("too-deep", where, f"nested {depth} deep", f"at most {DEPTH_LIMIT} levels")
     digits = data.translate(_DIGITS, b"+")
+    long = _LONG_INTEGER in digits  # it may be the whole part of a float beyond all bounds
     try:
         return json.loads(
             text,
             object_pairs_hook=lambda pairs: _unique(pairs, where),
             parse_constant=lambda name: _not_finite(name, where),
-            parse_int=_integer_parser(where) if _LONG_INTEGER in digits else int,
-            parse_float=_float_parser(where) if _LARGE_EXPONENT in digits else float,
+            parse_int=_integer_parser(where) if long else int,
+            parse_float=_float_parser(where) if long or _LARGE_EXPONENT in digits else float,
         )
     except json.JSONDecodeError as error:
         raise PackageProblem(
@@ -73,11 +87,14 @@ def _decoded(data: bytes, where: str) -> str:
         _refuse("not-utf8", where, got, "UTF-8")
 
 
-def _depth(data: bytes) -> int:
-    """The deepest nesting, from the brackets outside strings."""
+def _value_limit(where: str) -> int:
+    return LARGE_VALUE_LIMIT if _LARGE.search(where.rpartition("/")[2]) else VALUE_LIMIT
+
+
+def _structure(data: bytes) -> bytes:
+    """The brackets and commas outside strings, all brackets as square ones."""
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
-    brackets = b"".join(plain.translate(_STEP, _NOT_STRUCTURE).split(b'"')[::2])
-    return max(accumulate(map(_DEPTH_OF.__getitem__, brackets)), default=0)
+    return b"".join(plain.translate(_STEP, _NOT_STRUCTURE).split(b'"')[::2])
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
