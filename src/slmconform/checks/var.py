@@ -25,6 +25,7 @@ READABLE = (
     "SLM-PKG-001",
     "SLM-PKG-002",
     "SLM-PKG-003",
+    "SLM-PKG-006",
     "SLM-MAN-001",
     "SLM-MAN-004",
     "SLM-MAN-005",

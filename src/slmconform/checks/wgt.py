@@ -1,4 +1,4 @@
-"""WGT: safetensors files, index, values, dtypes, digests and the parameter count."""
+"""WGT: safetensors files, index, values, dtypes, digests, parameter count, headers and layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slmconform.engine.registry import BlockedBy, Nonconformance, NotExamined, Stage, check
 from slmconform.package.formats import executable
+from slmconform.package.layers import layer_problems
 from slmconform.package.problem import PackageProblem, printable, several, shown
 from slmconform.package.read import CONFIG
 from slmconform.package.sharding import index_problems
@@ -58,8 +59,7 @@ def weights_are_safetensors(package: Package) -> str:
         )
     if weights.problems:
         raise several(weights.problems).finding()
-    oddities = f"; legal but odd: {'; '.join(weights.remarks[:3])}" if weights.remarks else ""
-    return f"{len(weights.tensors)} tensors in {len(weights.files)} files{oddities}"
+    return f"{len(weights.tensors)} tensors in {len(weights.files)} files"
 
 
 def _executable(package: Package, paths: Sequence[str]) -> bool:
@@ -206,11 +206,33 @@ def parameter_count_is_true(package: Package) -> str:
         raise Nonconformance(
             code="parameter-count",
             where="slm.toml: model.parameters",
-            got=str(declared),
+            got=shown(declared),
             want=f"{counted}, the number of floating-point values in the weights",
             fix=f"write parameters = {counted}, or remove the line",
         )
     return f"{counted} parameters"
+
+
+@check("SLM-WGT-008", stage=Stage.STATIC, needs=("SLM-WGT-001",))
+def headers_are_canonical(package: Package) -> str:
+    """The headers of the weights are as the reference writer has them."""
+    weights = package.weights
+    if weights.oddities:
+        raise several(weights.oddities).finding()
+    return f"{len(weights.files)} headers"
+
+
+@check(
+    "SLM-WGT-009",
+    stage=Stage.STATIC,
+    needs=("SLM-WGT-001", "SLM-WGT-002", "SLM-WGT-003", "SLM-WGT-006"),
+)
+def layers_have_weights_of_their_own(package: Package) -> str:
+    """No layer is constant, and none is the copy of another."""
+    weights = package.weights
+    if problems := list(layer_problems(weights.tensors, weights.scan())):
+        raise several(problems).finding()
+    return f"{len(weights.tensors)} tensors looked at"
 
 
 def _position(entry: TensorEntry, flat: int) -> str:

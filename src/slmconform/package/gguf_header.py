@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO, NoReturn
 
+from slmconform.harmless import SHOWN
 from slmconform.package.problem import PackageProblem, shown
 
 VERSIONS = (2, 3)
@@ -23,8 +24,10 @@ COUNT_LIMIT = 1_000_000  # tensors, keys, and strings of arrays, together
 NAME_LIMIT = 65_535  # bytes, of a key or a tensor name
 RANK_LIMIT = 8
 ALIGNMENT = 32  # bytes, where the metadata gives no other
+DIMENSION_LIMIT = 2**40
 
 _UINT32, _STRING, _ARRAY = 4, 8, 9
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
 # Bytes of a block by the number of its ggml type, grouped by its values (ggml-common.h).
 _BLOCK_BYTES: dict[int, dict[int, int]] = {
@@ -74,14 +77,22 @@ class _Cursor:
         self.at += count
         return begin
 
-    def number(self, layout: str) -> int:
-        """An unsigned integer of 4 (``I``) or 8 (``Q``) bytes."""
-        begin = self.skip(struct.calcsize(f"<{layout}"))
-        return int(struct.unpack_from(f"<{layout}", self.data, begin)[0])
+    def number(self, layout: struct.Struct) -> int:
+        """An unsigned integer."""
+        begin = self.skip(layout.size)
+        return int(layout.unpack_from(self.data, begin)[0])
+
+    def skip_strings(self, count: int) -> None:
+        """Move past strings; a vocabulary has hundreds of thousands of them."""
+        at, last, read = self.at, len(self.data) - _U64.size, _U64.unpack_from
+        while count and at <= last:
+            at += _U64.size + read(self.data, at)[0]
+            count -= 1
+        self.skip(at - self.at + count * _U64.size)  # refuses those that are left
 
     def count(self, what: str, limit: int) -> int:
         """A count of keys, tensors or strings, of which a file has a bounded number."""
-        value = self.number("Q")
+        value = self.number(_U64)
         self.counted += value
         if value > limit or self.counted > COUNT_LIMIT:
             want = f"at most {limit}, and {COUNT_LIMIT} tensors, keys and strings in all"
@@ -90,7 +101,7 @@ class _Cursor:
 
     def name(self) -> str:
         """A key or a tensor name."""
-        length = self.number("Q")
+        length = self.number(_U64)
         if not 0 < length <= NAME_LIMIT:
             got, want = f"a name of {length} bytes", f"1 to {NAME_LIMIT} bytes"
             refuse("gguf-name", self.where, got, want)
@@ -119,7 +130,7 @@ def parse(file: BinaryIO, where: str) -> list[GgufTensor]:
 
 def _tensors(cursor: _Cursor, size: int) -> list[GgufTensor]:
     where = cursor.where
-    version = cursor.number("I")
+    version = cursor.number(_U32)
     if version not in VERSIONS:
         want = f"version {' or '.join(map(str, VERSIONS))}, little-endian"
         refuse("gguf-version", where, f"version {version}", want)
@@ -152,11 +163,11 @@ def _apart(rows: list[GgufTensor], where: str) -> None:
 
 def _metadata(cursor: _Cursor) -> str:
     """Move past an entry of the metadata; its key."""
-    key, kind = cursor.name(), cursor.number("I")
+    key, kind = cursor.name(), cursor.number(_U32)
     if key == "general.alignment":
         if kind != _UINT32:
             refuse("gguf-alignment", cursor.where, f"an alignment of type {kind}", "a uint32")
-        value = cursor.number("I")
+        value = cursor.number(_U32)
         if value == 0 or value & (value - 1):
             refuse("gguf-alignment", cursor.where, f"alignment {value}", "a power of two")
         cursor.alignment = value
@@ -170,14 +181,13 @@ def _skip_value(cursor: _Cursor, kind: int) -> None:
     if kind in _SCALARS:
         cursor.skip(_SCALARS[kind])
     elif kind == _STRING:
-        cursor.skip(cursor.number("Q"))
+        cursor.skip(cursor.number(_U64))
     elif kind == _ARRAY:
-        inner = cursor.number("I")
+        inner = cursor.number(_U32)
         if inner in _SCALARS:
-            cursor.skip(_SCALARS[inner] * cursor.number("Q"))
+            cursor.skip(_SCALARS[inner] * cursor.number(_U64))
         elif inner == _STRING:
-            for _ in range(cursor.count("strings", COUNT_LIMIT)):
-                cursor.skip(cursor.number("Q"))
+            cursor.skip_strings(cursor.count("strings", COUNT_LIMIT))
         else:
             refuse("gguf-metadata", cursor.where, f"an array of type {inner}", KNOWN)
     else:
@@ -186,12 +196,15 @@ def _skip_value(cursor: _Cursor, kind: int) -> None:
 
 def _row(cursor: _Cursor) -> GgufTensor:
     name = cursor.name()
-    place = f"{cursor.where}: {shown(name)}"[:300]
-    rank = cursor.number("I")
+    place = f"{cursor.where}: {name[:SHOWN]}"
+    rank = cursor.number(_U32)
     if rank > RANK_LIMIT:
         refuse("gguf-shape", place, f"{rank} axes", f"at most {RANK_LIMIT}")
-    shape = tuple(reversed([cursor.number("Q") for _ in range(rank)]))
-    kind, offset = cursor.number("I"), cursor.number("Q")
+    begin = cursor.skip(_U64.size * rank)
+    shape = struct.unpack_from(f"<{rank}Q", cursor.data, begin)[::-1]
+    if shape and max(shape) > DIMENSION_LIMIT:
+        refuse("gguf-shape", place, f"an axis of {max(shape)}", "axes of at most 2^40")
+    kind, offset = cursor.number(_U32), cursor.number(_U64)
     if kind not in BLOCKS:
         refuse("gguf-type", place, f"ggml type {kind}", "a type that can be read back")
     block, values = BLOCKS[kind]

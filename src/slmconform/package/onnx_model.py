@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 from slmconform.package.problem import PackageProblem, shown
 
 NESTING = 16  # graphs in the attributes of nodes
-FIELD_LIMIT = 2_000_000  # looked at, some of them thrice; those of MiniLM are 7,000
+FIELD_LIMIT = 1_000_000  # looked at, some of them thrice; those of MiniLM are 7,000
 EXTERNAL_LIMIT = 10_000  # files beside the model
 TEXT_LIMIT = 4096  # bytes, of a name or a path
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5

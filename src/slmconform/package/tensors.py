@@ -7,8 +7,10 @@ most 16 MiB, because a 66 MB header of empty tensors costs it 854 MiB of memory.
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn, TypeGuard
 
@@ -16,6 +18,7 @@ from slmconform.package import strict_json
 from slmconform.package.problem import PackageProblem, shown
 
 HEADER_LIMIT = 16 * 2**20  # bytes
+ALL_HEADERS_LIMIT = 32 * 2**20  # bytes, of the weights together
 RANK_LIMIT = 8
 NAME_LIMIT = 1000  # characters
 DIMENSION_LIMIT = 2**40
@@ -47,6 +50,8 @@ BITS: dict[str, int] = {
     "U64": 64,
 }
 FIX = "save the weights again with safetensors"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_MINUS_ZERO = re.compile(rb"-0(?![.\deE])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,36 +78,61 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header within the limits; ``remarks`` are oddities that are legal."""
+    """A header within the limits; ``oddities`` are legal."""
 
     tensors: dict[str, TensorEntry]
     metadata: dict[str, str]
-    remarks: tuple[str, ...]
+    oddities: tuple[PackageProblem, ...]
 
 
-def parse(file: BinaryIO, where: str) -> Header:
-    """Read and judge the header of an open safetensors file.
+def parse(file: BinaryIO, where: str, limit: int = HEADER_LIMIT) -> Header:
+    """Read and judge the header, of at most ``limit`` bytes, of an open safetensors file.
 
     Raises `PackageProblem`; ``where`` names the file in problems and in the entries.
     """
     size = os.fstat(file.fileno()).st_size
-    text = _header_bytes(file, size, where)
+    text = _header_bytes(file, size, where, limit)
     value = strict_json.loads(text, where)
     if not isinstance(value, dict):
         _refuse("header-not-object", where, f"the header is {_kind(value)}", "a JSON object")
-    remarks: list[str] = []
+    odd = Oddities(where)
     if not text.startswith(b"{"):
-        remarks.append("blank before the header")
-    metadata = _metadata(value.pop("__metadata__", {}), where, remarks)
+        odd.note("leading-blank", "a blank before the header", "a header that begins with {")
+    metadata = _metadata(value.pop("__metadata__", {}), where, odd)
     start = 8 + len(text)
-    tensors = {name: _entry(name, entry, start, where, remarks) for name, entry in value.items()}
+    tensors = {name: _entry(name, entry, start, where, odd) for name, entry in value.items()}
+    _judge_spelling(text, [value, metadata], where)
     if not tensors:
         _refuse("no-tensors", where, "no tensors", "at least one tensor")
     _cover(tensors, start, size, where)
-    return Header(tensors, metadata, tuple(dict.fromkeys(remarks)))
+    return Header(tensors, metadata, tuple(odd.found.values()))
 
 
-def _header_bytes(file: BinaryIO, size: int, where: str) -> bytes:
+class Oddities:
+    """What in one header is legal and not as the reference writer has it; each kind once."""
+
+    def __init__(self, where: str) -> None:
+        self.where, self.found = where, dict[str, PackageProblem]()
+
+    def note(self, code: str, got: str, want: str) -> None:
+        """Keep the first of its kind."""
+        if code not in self.found:
+            self.found[code] = PackageProblem(code, self.where, got, want, FIX)
+
+
+def _judge_spelling(text: bytes, value: object, where: str) -> None:
+    """Refuse what Python reads as JSON and the reference parser does not."""
+    if b"-0" in text and _MINUS_ZERO.search(_STRING.sub(b"", text)):
+        _refuse("minus-zero", where, "the number -0", "non-negative integers without a sign")
+    if b"\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            got, want = "a lone surrogate", "characters that UTF-8 can write"
+            _refuse("lone-surrogate", where, got, want)
+
+
+def _header_bytes(file: BinaryIO, size: int, where: str, limit: int) -> bytes:
     head = file.read(8)
     if len(head) < 8:
         _refuse("too-short", where, f"{size} bytes", "a header length of 8 bytes and a header")
@@ -119,30 +149,26 @@ def _header_bytes(file: BinaryIO, size: int, where: str) -> bytes:
         got = f"a header length of {length} in a file of {size} bytes"
         fix = "the file is damaged or not safetensors: copy or download it again"
         _refuse("header-length", where, got, "a header that lies inside the file", fix)
-    if length > HEADER_LIMIT:
-        _refuse(
-            "header-too-large",
-            where,
-            f"a header of {length} bytes",
-            f"at most {HEADER_LIMIT} bytes",
-            "spread the tensors over several files",
-        )
+    if length > limit:
+        want = f"at most {HEADER_LIMIT} bytes, and {ALL_HEADERS_LIMIT} in all files of the weights"
+        fix = "spread the tensors over several files, or store fewer"
+        _refuse("header-too-large", where, f"a header of {length} bytes", want, fix)
     text = b""
     while len(text) < length and (more := file.read(length - len(text))):
         text += more
     return text
 
 
-def _metadata(value: object, where: str, remarks: list[str]) -> dict[str, str]:
+def _metadata(value: object, where: str, odd: Oddities) -> dict[str, str]:
     if value is None:
-        remarks.append("__metadata__ is null")
+        odd.note("null-metadata", "__metadata__ is null", "an object of strings, or none")
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         _refuse("metadata", where, "__metadata__ holds other than strings", "an object of strings")
     return value
 
 
-def _entry(name: str, entry: object, start: int, where: str, remarks: list[str]) -> TensorEntry:
+def _entry(name: str, entry: object, start: int, where: str, odd: Oddities) -> TensorEntry:
     if not name or not name.isprintable() or len(name) > NAME_LIMIT or ".." in name.split("/"):
         want = f"1 to {NAME_LIMIT} printable characters without a `..` segment"
         _refuse("tensor-name", where, f"a tensor named {shown(name)}", want)
@@ -150,7 +176,8 @@ def _entry(name: str, entry: object, start: int, where: str, remarks: list[str])
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         _refuse("entry", place, shown(repr(entry)), "dtype, shape and data_offsets")
     if len(entry) > 3:
-        remarks.append("extra keys in an entry")
+        more = sorted(entry.keys() - {"dtype", "shape", "data_offsets"})
+        odd.note("extra-key", f"{name} has the key {shown(more[0])}", "no key beside these three")
     dtype, offsets = entry["dtype"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         _refuse("unknown-dtype", place, f"dtype {shown(dtype)}", f"one of {', '.join(BITS)}")
@@ -164,7 +191,8 @@ def _entry(name: str, entry: object, start: int, where: str, remarks: list[str])
         want = f"{bits / 8:g} bytes for shape {list(shape)} of {dtype}"
         _refuse("size-mismatch", place, f"{end - begin} bytes", want)
     if begin * 8 % BITS[dtype]:
-        remarks.append("misaligned tensors")
+        got, want = f"{name} at offset {begin} of the data", f"a multiple of {BITS[dtype] // 8}"
+        odd.note("misaligned", got, want)
     return TensorEntry(name, dtype, shape, start + begin, start + end, where)
 
 

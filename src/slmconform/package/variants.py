@@ -86,7 +86,10 @@ def read(package: Package, variant: VariantSection) -> VariantFiles:
 
 def _size(folder: Folder, path: str) -> int:
     """The bytes of a file that is part of the package, wherever links lead on the way to it."""
-    real = folder.locate(path).relative_to(folder.root).as_posix()
+    located = folder.locate(path)
+    if located.parent == folder.blobs:
+        return located.stat().st_size
+    real = located.relative_to(folder.root).as_posix()
     if real not in folder.entries:
         got, want = f"{shown(path)} stands in a folder that is left out", "a file of the package"
         raise PackageProblem("missing-file", path, got, want, "move it out of that folder")
@@ -105,7 +108,7 @@ def onnx_inputs(package: Package, variant: VariantSection) -> frozenset[str]:
 def _weights_in(package: Package, path: str) -> list[str]:
     """Weight files of a directory, then index and configuration where it has them."""
     try:
-        inner = scan(package.root / path)
+        inner = scan(package.root / path, package.folder.blobs)
     except UnreadablePackage as error:  # which names the place of the whole package
         got = str(error).removeprefix(f"{package.root / path}: ")
         raise PackageProblem("variant-empty", path, got, WEIGHTS, SAVE) from None

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from slmconform.package.folder import CHUNK, Folder
 from slmconform.package.problem import PackageProblem
-from slmconform.package.tensors import BITS, Header, TensorEntry, parse
+from slmconform.package.tensors import (
+    ALL_HEADERS_LIMIT,
+    BITS,
+    HEADER_LIMIT,
+    Header,
+    TensorEntry,
+    parse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,18 +36,21 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"^model-\d{5}-of-\d{5}\.safetensors$")
 THREADS = 2
+OPEN_FILES = 32  # of each thread
 
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
     """What one pass over a tensor saw; ``first_bad`` is the flat index of the first bad value.
 
-    Bad is a NaN or an infinity, or a boolean other than 0 and 1.
+    Bad is a NaN or an infinity, or a boolean other than 0 and 1. ``constant``: all values are the
+    same, bit by bit.
     """
 
     sha256: str
     bad: int = 0
     first_bad: int = -1
+    constant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +135,14 @@ class Weights:
     def headers(self) -> dict[str, Header | PackageProblem]:
         """For every weight file its header, or why it has none."""
         headers: dict[str, Header | PackageProblem] = {}
+        left = ALL_HEADERS_LIMIT
         for path in self.files:
             try:
                 with self.folder.open(path) as file:
-                    headers[path] = parse(file, path)
+                    try:
+                        headers[path] = parse(file, path, min(HEADER_LIMIT, left))
+                    finally:
+                        left -= file.tell()
             except PackageProblem as problem:
                 headers[path] = problem
         return headers
@@ -139,14 +153,9 @@ class Weights:
         return tuple(h for h in self.headers.values() if isinstance(h, PackageProblem))
 
     @cached_property
-    def remarks(self) -> tuple[str, ...]:
-        """Legal oddities of the headers, each with its file."""
-        return tuple(
-            f"{path}: {remark}"
-            for path, header in self.headers.items()
-            if isinstance(header, Header)
-            for remark in header.remarks
-        )
+    def oddities(self) -> tuple[PackageProblem, ...]:
+        """What in the headers is legal and not in canonical form."""
+        return tuple(oddity for header in self._readable for oddity in header.oddities)
 
     @cached_property
     def tensors(self) -> dict[str, TensorEntry]:
@@ -233,31 +242,51 @@ class Reading:
         return self._seen
 
     def _read(self) -> None:
+        opened: dict[str, BinaryIO] = {}
         try:
             while self._left:
                 entry = self._left.popleft()
-                with self._folder.open(entry.file) as file:
-                    self._seen[entry.name] = scan_tensor(file, entry)
+                self._seen[entry.name] = scan_tensor(self._file(entry.file, opened), entry)
         except IndexError:  # the other thread took the last one
             return
         except Exception as error:  # for `seen` to raise, whatever it is
             self._error = error
             self._left.clear()
+        finally:
+            _close(opened)
+
+    def _file(self, path: str, opened: dict[str, BinaryIO]) -> BinaryIO:
+        """A file that stays open for its other tensors, as long as there are not too many."""
+        if path not in opened:
+            if len(opened) == OPEN_FILES:
+                _close(opened)
+            opened[path] = self._folder.open(path)
+        return opened[path]
+
+
+def _close(opened: dict[str, BinaryIO]) -> None:
+    for file in opened.values():
+        file.close()
+    opened.clear()
 
 
 def scan_tensor(file: BinaryIO, entry: TensorEntry) -> Scanned:
-    """Read one tensor of an open file once, for its sha256 and its bad values."""
+    """Read one tensor of an open file once, for its sha256, its bad values and its sameness."""
     planes = BAD.get(entry.dtype, ())
-    item = 4 if entry.dtype == "C64" else max(BITS[entry.dtype] // 8, 1)
+    width = max(BITS[entry.dtype] // 8, 1)
+    item = 4 if entry.dtype == "C64" else width
     digest = hashlib.sha256()
     bad, first, done = 0, -1, 0
     length = entry.end - entry.begin
+    constant, value = length > 0, b""
     buffer = bytearray(min(CHUNK, length))
     file.seek(entry.begin)
     while done < length:
         chunk = buffer if length - done >= len(buffer) else bytearray(length - done)
         _fill(file, chunk, entry)
         digest.update(chunk)
+        value = value or bytes(chunk[:width])
+        constant = constant and _repeats(chunk, value)
         if planes and (flags := _bad_flags(chunk, planes, item)):
             if first < 0:
                 first = done // item + ((flags & -flags).bit_length() - 1) // 8
@@ -265,7 +294,12 @@ def scan_tensor(file: BinaryIO, entry: TensorEntry) -> Scanned:
         done += len(chunk)
     if entry.dtype == "C64" and first >= 0:
         first //= 2
-    return Scanned(digest.hexdigest(), bad, first)
+    return Scanned(digest.hexdigest(), bad, first, constant)
+
+
+def _repeats(chunk: bytearray, value: bytes) -> bool:
+    """Whether the chunk is one value again and again; its last one tells most of the others."""
+    return chunk.endswith(value) and chunk == value * (len(chunk) // len(value))
 
 
 def _fill(file: BinaryIO, chunk: bytearray, entry: TensorEntry) -> None:
