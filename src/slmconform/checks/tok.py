@@ -14,6 +14,7 @@ from slmconform.engine.registry import (
 from slmconform.package import special_tokens
 from slmconform.package.embedding import Embedding, input_embedding
 from slmconform.package.problem import PackageProblem, several, shown
+from slmconform.package.tokenizer import CONFIG, FAST
 from slmconform.standard.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -96,6 +97,43 @@ def vocabulary_covers_embedding(package: Package) -> str:
             fix="ship the tokenizer that the model was trained with",
         )
     return f"{files.size:,} tokens for {embedding.rows:,} rows"
+
+
+@check("SLM-TOK-009", stage=Stage.STATIC, needs=("SLM-TOK-002", "SLM-TOK-004"))
+def token_ids_have_no_gaps(package: Package) -> str:
+    """Every id below the last ordinary token is that of a token."""
+    files = _with_vocabulary(package)
+    if not files.exact:
+        raise NotApplicable(f"{files.source} does not write the ids out")
+    if len(files.names) == max(files.names, default=-1) + 1:
+        return f"every id up to {len(files.names) - 1}"
+    given = special_tokens.given_ids(files)
+    last = special_tokens.last_ordinary(files)
+    gaps = [number for number in range(last) if number not in given]
+    if gaps:
+        raise Nonconformance(
+            code="gap",
+            where=files.source,
+            got=f"{len(gaps):,} ids without a token, the first of them {gaps[0]}",
+            want=f"a token for every id below {last}, the last ordinary one",
+            why="a loader that numbers tokens by their places, or adds one, gives ids twice",
+            fix="name a reserved token for each row that is kept free",
+        )
+    return f"every id up to {last}"
+
+
+@check("SLM-TOK-010", stage=Stage.STATIC, needs=("SLM-CFG-001",))
+def settings_are_in_bounds(package: Package) -> str:
+    """Truncation, padding and what a text can grow to are within bounds."""
+    from slmconform.package.tokenizer_settings import problems
+
+    tables = package.tokenizer.tables
+    read = [path for path in (FAST, CONFIG) if path in tables]
+    if not read:
+        raise NotApplicable("no file holds the settings of a tokenizer")
+    if found := problems(tables):
+        raise several(found).finding()
+    return ", ".join(read)
 
 
 def _with_vocabulary(package: Package) -> TokenizerFiles:

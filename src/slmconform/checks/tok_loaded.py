@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from slmconform.engine.registry import Nonconformance, NotApplicable, Stage, check
+from slmconform.package.embedding import input_embedding
 
 if TYPE_CHECKING:
     from slmconform.measure.bench import Bench
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
 @check(
     "SLM-TOK-005",
     stage=Stage.DYNAMIC,
-    needs=("SLM-PKG-001", "SLM-CFG-001", "SLM-CFG-003", "SLM-TOK-002", "SLM-TOK-004"),
+    needs=(
+        "SLM-PKG-001",
+        "SLM-CFG-001",
+        "SLM-CFG-003",
+        "SLM-TOK-002",
+        "SLM-TOK-004",
+        "SLM-TOK-010",
+    ),
 )
 def tokenizer_loads_whole(bench: Bench) -> str:
     """The tokenizer loads offline with the whole vocabulary of its files."""
@@ -43,7 +52,7 @@ def tokenizer_loads_whole(bench: Bench) -> str:
     return f"{type(tokenizer(bench)).__name__}, {size:,} tokens"
 
 
-@check("SLM-TOK-006", stage=Stage.DYNAMIC, needs=("SLM-TOK-005", "SLM-MAN-005"))
+@check("SLM-TOK-006", stage=Stage.DYNAMIC, needs=("SLM-TOK-011", "SLM-MAN-005"))
 def encodings_are_recorded(bench: Bench) -> str:
     """The probe texts encode to the recorded ids."""
     from slmconform.measure.tokenizing import encode, tokenizer
@@ -90,10 +99,11 @@ def decodings_are_recorded(bench: Bench) -> str:
     return f"{len(record.ids)} texts as recorded"
 
 
-@check("SLM-TOK-008", stage=Stage.DYNAMIC, needs=("SLM-TOK-005", "SLM-MAN-005"))
+@check("SLM-TOK-008", stage=Stage.DYNAMIC, needs=("SLM-TOK-014", "SLM-MAN-005"))
 def chat_template_renders(bench: Bench) -> str:
     """The probe conversation renders to the recorded prompt."""
-    from slmconform.measure.tokenizing import render, tokenizer
+    from slmconform.measure.conversing import prompt_of
+    from slmconform.measure.tokenizing import tokenizer
 
     tok, record = tokenizer(bench), bench.package.require_evidence().chat
     has_template = bool(getattr(tok, "chat_template", None))
@@ -111,7 +121,9 @@ def chat_template_renders(bench: Bench) -> str:
         got = "no chat template"
     else:
         try:
-            got = render(tok, record.messages)
+            got = prompt_of(tok, record.messages)
+        except Nonconformance:
+            raise
         except Exception as error:
             got = f"{type(error).__name__}: {str(error)[:200]}"
     if got != record.rendered:
@@ -123,3 +135,92 @@ def chat_template_renders(bench: Bench) -> str:
             fix="restore the chat template; the model was trained on the recorded form",
         )
     return f"{len(record.messages)} messages render as recorded"
+
+
+@check("SLM-TOK-011", stage=Stage.DYNAMIC, needs=("SLM-TOK-005",))
+def probes_are_encoded(bench: Bench) -> str:
+    """Every probe text is encoded, soon, to ids that the embedding has."""
+    from slmconform.measure.tokenizing import LONGEST_RUN, probes, tokenizer
+
+    tok = tokenizer(bench)
+    embedding = input_embedding(bench.package.weights.tensors, bench.package.config)
+    largest = -1
+    for text in probes():
+        ids = _encoded(tok, text)
+        largest = max([largest, *ids])
+        if embedding is not None and largest >= embedding.rows:
+            raise _not_encoded(
+                "id-beyond-embedding",
+                text,
+                f"id {largest}",
+                f"ids below {embedding.rows}, the rows of {embedding.where}",
+                "looking the token up reads past the end of the embedding",
+            )
+    return f"texts of up to {LONGEST_RUN:,} characters, ids up to {largest}"
+
+
+@check("SLM-TOK-014", stage=Stage.DYNAMIC, needs=("SLM-TOK-005", "SLM-TOK-012"))
+def template_stays_in_bounds(bench: Bench) -> str:
+    """The chat templates render the probe conversation within bounds of time, size and memory."""
+    from slmconform.measure.conversing import rendered, stays_in_bounds
+
+    first, count = rendered(bench), stays_in_bounds(bench)
+    more = f", {count} templates" if count > 1 else ""
+    return f"{len(first.messages)} messages in {len(first.prompt):,} characters{more}"
+
+
+@check("SLM-TOK-015", stage=Stage.DYNAMIC, needs=("SLM-TOK-014",))
+def messages_are_rendered(bench: Bench) -> str:
+    """Every message of user and assistant is in the prompt."""
+    from slmconform.measure.conversing import dropped, rendered
+
+    first = rendered(bench)
+    if left_out := dropped(bench):
+        roles = ", ".join(str(one["role"]) for one in left_out)
+        raise Nonconformance(
+            code="message-dropped",
+            where="chat template",
+            got=f"{len(left_out)} of {len(first.messages)} messages are left out: {roles}",
+            want="every message of user and assistant in the prompt",
+            why="the model does not know what was said before",
+            fix="loop over all messages of the conversation",
+        )
+    return f"{len(first.messages)} messages"
+
+
+def _encoded(tok: Any, text: str) -> list[int]:
+    """The ids of a text; raises what is wrong with the encoding."""
+    from slmconform.measure import tokenizing
+    from slmconform.model.transformers_loader import is_failure
+
+    start = time.process_time()
+    try:
+        ids = tokenizing.encode(tok, text)
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        panics = not isinstance(error, Exception)
+        raise _not_encoded(
+            "tokenizer-panics" if panics else "encoding-raises",
+            text,
+            f"{type(error).__name__}: {str(error)[:200]}",
+            "ids",
+            "a panic passes by whoever catches exceptions, and ends a server" if panics else "",
+        ) from (None if panics else error)
+    seconds = time.process_time() - start
+    limit = tokenizing.SECONDS_OF_A_TEXT + tokenizing.SECONDS_OF_A_CHARACTER * len(text)
+    if seconds > limit:
+        why = "a pattern of the tokenizer goes back again and again: one text can stop a server"
+        got = f"{seconds:.2f} s of the processor"
+        raise _not_encoded("encoding-slow", text, got, f"at most {limit:.2f} s", why)
+    most = tokenizing.IDS_OF_A_TEXT + tokenizing.IDS_OF_A_BYTE * len(text.encode())
+    if len(ids) > most:
+        got = f"{len(ids):,} ids"
+        raise _not_encoded("encoding-grows", text, got, f"at most {most:,}", "a text fills memory")
+    return ids
+
+
+def _not_encoded(code: str, text: str, got: str, want: str, why: str) -> Nonconformance:
+    where = f"text of {len(text):,} characters, {text[:40]!r}"
+    fix = "mend the patterns and rules of tokenizer.json, or take those of a known tokenizer"
+    return Nonconformance(code=code, where=where, got=got, want=want, why=why, fix=fix)

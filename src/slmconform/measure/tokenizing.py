@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Iterator
 from typing import Any
 
 from slmconform.engine.registry import NotApplicable
 from slmconform.measure.bench import Bench, measurement
 from slmconform.model.transformers_loader import load_tokenizer
-from slmconform.standard.evidence import ChatRecord, TokenizerRecord
+from slmconform.standard.evidence import TokenizerRecord
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -34,11 +36,13 @@ TEXTS = (
     "a" * 60,
     "",
 )
-CONVERSATION = (
-    {"role": "user", "content": "My parcel has not arrived. What can I do?"},
-    {"role": "assistant", "content": "Please tell me your order number."},
-    {"role": "user", "content": "It is 4711."},
-)
+RUNS = ("a", " ", "1", "\n")  # characters that are encoded in long runs
+AFTER_A_RUN = f"!{string.printable}"  # breaks a match, and holds what the pattern may ask for
+LONGEST_RUN = 20_000  # characters
+SECONDS_OF_A_TEXT = 0.25  # of the processor; the longest run takes a tenth of it
+SECONDS_OF_A_CHARACTER = 50e-6
+IDS_OF_A_TEXT = 1000  # that may come from special tokens and prompts around it
+IDS_OF_A_BYTE = 32
 
 
 @measurement
@@ -52,6 +56,18 @@ def tokenizer(bench: Bench) -> Any:
 def encode(tok: Any, text: str) -> list[int]:
     """Ids with the special tokens that the tokenizer adds."""
     return [int(i) for i in tok(text)["input_ids"]]
+
+
+def probes() -> Iterator[str]:
+    """The texts that every tokenizer has to encode: the fixed ones, then longer and longer runs.
+
+    A pattern that goes back again and again shows at a run before the one that would not end.
+    """
+    yield from TEXTS
+    length = 8
+    while length < LONGEST_RUN:
+        length = min(length * 3 // 2, LONGEST_RUN)
+        yield from (character * length + AFTER_A_RUN for character in RUNS)
 
 
 def decode(tok: Any, ids: list[int]) -> str:
@@ -69,18 +85,8 @@ def encodings(bench: Bench) -> TokenizerRecord:
     )
 
 
-@measurement
-def rendering(bench: Bench) -> ChatRecord:
-    """The prompt that the chat template makes of the fixed conversation."""
-    tok = tokenizer(bench)
-    if not getattr(tok, "chat_template", None):
-        raise NotApplicable("the tokenizer has no chat template")
-    return ChatRecord(
-        messages=[dict(message) for message in CONVERSATION],
-        rendered=render(tok, [dict(message) for message in CONVERSATION]),
-    )
-
-
-def render(tok: Any, messages: list[dict[str, str]]) -> str:
+def render(tok: Any, messages: list[dict[str, Any]], **given: Any) -> str:
     """A conversation as the text that the model is prompted with."""
-    return str(tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return str(
+        tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **given)
+    )

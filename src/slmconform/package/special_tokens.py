@@ -71,6 +71,18 @@ def placements(files: TokenizerFiles) -> list[Naming]:
     return found + list(_processed(fast.get("post_processor")))
 
 
+def last_ordinary(files: TokenizerFiles) -> int:
+    """The largest id of a token that is neither added nor has a role; -1 where there is none."""
+    other = _added(files) | {naming.content for naming in contents(files)}
+    return max((number for token, number in files.ids.items() if token not in other), default=-1)
+
+
+def given_ids(files: TokenizerFiles) -> set[int]:
+    """The ids that some file gives a token or keeps free by name."""
+    named = {number for naming in numbers(files) for number in naming.ids}
+    return {*files.names, *files.reserved, *named}
+
+
 def contradictions(files: TokenizerFiles, rows: int | None) -> list[PackageProblem]:
     """Every definite contradiction; ``rows`` is the size of the embedding where it is known."""
     by_role: dict[str, Naming] = {}

@@ -47,7 +47,6 @@ WITHOUT_VOCABULARY = frozenset(
     {"ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "MyT5Tokenizer"}
 )
 TEXT_LIMIT = 32 * 2**20  # bytes of a vocabulary
-TEMPLATE_LIMIT = 2**20  # bytes of a chat template
 PROBLEM_LIMIT = 20
 
 Table = dict[str, object]
@@ -55,10 +54,14 @@ Table = dict[str, object]
 
 @dataclass
 class Vocabulary:
-    """Tokens and ids as they are read; ``problems`` are what no vocabulary may hold."""
+    """Tokens and ids as they are read; ``problems`` are what no vocabulary may hold.
+
+    ``reserved`` are the ids of empty entries that only keep a row free.
+    """
 
     ids: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
+    reserved: set[int] = field(default_factory=set)
     problems: list[PackageProblem] = field(default_factory=list)
 
     def add(self, token: object, number: object, where: str) -> None:
@@ -99,6 +102,11 @@ class Vocabulary:
             else:
                 self.add(token, number, where(number))
 
+    def reserve(self, number: object) -> None:
+        """Note the id of an empty entry, if it is one."""
+        if isinstance(number, int):
+            self.reserved.add(number)
+
     def judge_pieces(self, pieces: list[str], where: str) -> None:
         """Note pieces that are empty or stand twice, without taking their places for ids."""
         seen: set[str] = set()
@@ -123,7 +131,8 @@ class TokenizerFiles:
 
     ``source`` is the file that the vocabulary was read from, ``size`` its number of tokens with
     the added ones, None where ``unread`` says why. ``ids`` holds what is certain of the ids:
-    only added tokens for SentencePiece, whose pieces some tokenizers shift.
+    only added tokens for SentencePiece, whose pieces some tokenizers shift. ``reserved`` are rows
+    that an empty entry keeps free.
     ``tables`` are the JSON files that name special tokens.
     """
 
@@ -135,7 +144,7 @@ class TokenizerFiles:
     names: dict[int, str]
     problems: tuple[PackageProblem, ...]
     tables: dict[str, Table]
-    chat_template: str | None
+    reserved: frozenset[int]
 
     @property
     def exact(self) -> bool:
@@ -183,7 +192,7 @@ def read(folder: Folder) -> TokenizerFiles:
         names=vocabulary.names,
         problems=tuple(vocabulary.problems),
         tables=tables,
-        chat_template=_chat_template(folder, at_hand, tables),
+        reserved=frozenset(vocabulary.reserved),
     )
 
 
@@ -215,7 +224,7 @@ def _fill(into: Vocabulary, folder: Folder, source: str, tables: dict[str, Table
     if source == "tekken.json":
         hidden = _tekken_size(_table(folder, source))
     elif source.endswith(".json"):
-        into.add_all(_flat(tables.get(source) or _table(folder, source), source), source)
+        into.add_all(_flat(into, tables.get(source) or _table(folder, source), source), source)
     elif source.endswith(".txt"):
         _fill_lines(into, folder, source)
     else:
@@ -248,6 +257,7 @@ def _fill_fast(into: Vocabulary, table: Table | None) -> None:
         # An empty entry of a BPE vocabulary is a reserved row: no merge can ever produce it.
         reserved = listed.get("") if kind == "BPE" else None
         plain = {k: v for k, v in listed.items() if k} if reserved is not None else listed
+        into.reserve(reserved)
         into.add_all(plain, where)
     elif isinstance(listed, list):
         into.add_row((_piece(one) for one in listed), lambda number: f"{where}[{number}]")
@@ -264,9 +274,10 @@ def _piece(row: object) -> object:
     return row[0] if isinstance(row, list) and row else row
 
 
-def _flat(table: Table | None, path: str) -> Table:
+def _flat(into: Vocabulary, table: Table | None, path: str) -> Table:
     if not table or any(isinstance(value, dict | list) for value in table.values()):
         raise _unread(path, "holds no table of tokens and ids")
+    into.reserve(table.get(""))
     return {token: number for token, number in table.items() if token}
 
 
@@ -319,27 +330,3 @@ def _tekken_size(table: Table | None) -> int:
 
 def _unread(path: str, got: str) -> PackageProblem:
     return PackageProblem("vocabulary-form", path, got, "a vocabulary file of a known form")
-
-
-def _chat_template(folder: Folder, at_hand: list[str], tables: dict[str, Table]) -> str | None:
-    jinja, boxed = TEMPLATES
-    try:
-        if jinja in at_hand:
-            return folder.read(jinja, TEMPLATE_LIMIT).decode("utf-8", errors="replace")
-        if boxed in at_hand:
-            return _template_in((_table(folder, boxed) or {}).get("chat_template"))
-    except PackageProblem:
-        return None
-    return _template_in(tables.get(CONFIG, {}).get("chat_template"))
-
-
-def _template_in(value: object) -> str | None:
-    """A template, or the default one of several with names."""
-    if isinstance(value, list):
-        named = {row["name"]: row.get("template") for row in value if _is_named(row)}
-        value = named.get("default", next(iter(named.values()), None))
-    return value if isinstance(value, str) else None
-
-
-def _is_named(row: object) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("name"), str)
