@@ -93,8 +93,7 @@ def read(folder: Folder) -> LicenceFiles:
 
 def licence_of(data: bytes, path: str) -> LicenceText:
     """Recognise the licences in a text by their distinctive phrases."""
-    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    text = normalised(data.decode("utf-16" if utf16 else "utf-8", errors="replace"))
+    text = _decoded(data)
     rows = [row for row in _table()["licence"] if _holds(text, row)]
     bare = re.sub(r"spdx license identifier|licen[cs]ed?|under|the", " ", text)
     for known in (*_lengths(), *_table()["card"].values()):
@@ -108,9 +107,27 @@ def licence_of(data: bytes, path: str) -> LicenceText:
     )
 
 
+def notices(folder: Folder) -> str:
+    """What the files say whose name says notice, normalised."""
+    found: list[str] = []
+    for path in folder.files():
+        here = "/" not in path or _TEXT_FOLDER.match(path)
+        if here and "notice" in path.lower() and not path.lower().endswith(_NOT_TEXT):
+            try:
+                found.append(_decoded(folder.head(path, TEXT_LIMIT)))
+            except PackageProblem:
+                continue  # what cannot be read tells a user of the model nothing
+    return " ".join(found)
+
+
 def normalised(text: str) -> str:
     """Lower case, every run of other characters than letters and digits made one blank."""
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+
+
+def letters(text: str) -> str:
+    """The letters and digits of a name, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def parse(text: str) -> Expression:
@@ -155,7 +172,7 @@ def accompanies(recognised: str, declared: str) -> bool:
 
 def card_licences(card: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The licence statements of a model card as they stand there, without empty ones."""
-    stated = tuple(value for value in card.get("license", ()) if value.lower() != "unknown")
+    stated = tuple(dict.fromkeys(v for v in card.get("license", ()) if v.lower() != "unknown"))
     if stated == ("other",):
         return card.get("license_name", ()) or stated
     return stated
@@ -179,10 +196,10 @@ def agrees(stated: str, declared: tuple[str, ...]) -> bool:
     bases = {base_id(one).casefold() for one in declared}
     if all(base_id(one).casefold() in bases for one in ids):
         return True
-    named = [_letters(one.removeprefix(REFERENCE)) for one in declared if one.startswith(REFERENCE)]
+    named = [letters(one.removeprefix(REFERENCE)) for one in declared if one.startswith(REFERENCE)]
     if stated.lower() == "other":
         return bool(named)
-    said = _letters(stated)
+    said = letters(stated)
     return any(name in said or said in name for name in named if name and said)
 
 
@@ -200,6 +217,11 @@ def licence_text(licence: str) -> str | None:
     """The bundled standard text of a licence, None where none is bundled."""
     file = _data() / f"{base_id(licence)}.txt"
     return file.read_text("utf-8") if licence in _lengths() and file.is_file() else None
+
+
+def _decoded(data: bytes) -> str:
+    utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return normalised(data.decode("utf-16" if utf16 else "utf-8", errors="replace"))
 
 
 def _data() -> Any:
@@ -278,10 +300,6 @@ def _holds(text: str, row: dict[str, Any]) -> bool:
     return all(phrase in text for phrase in row["phrases"]) and not any(
         phrase in text for phrase in row.get("absent", ())
     )
-
-
-def _letters(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def _card(folder: Folder) -> dict[str, tuple[str, ...]]:
