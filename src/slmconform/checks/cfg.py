@@ -24,6 +24,23 @@ from slmconform.standard.files import EVIDENCE
 if TYPE_CHECKING:
     from slmconform.package.read import Package
 
+# What has to hold before a model is built from the package.
+LOADABLE = (
+    "SLM-PKG-001",
+    "SLM-PKG-002",
+    "SLM-MAN-001",
+    "SLM-MAN-002",
+    "SLM-MAN-003",
+    "SLM-MAN-004",
+    "SLM-WGT-001",
+    "SLM-WGT-002",
+    "SLM-WGT-005",
+    "SLM-CFG-001",
+    "SLM-CFG-002",
+    "SLM-CFG-003",
+    "SLM-CFG-004",
+)
+
 
 @check("SLM-CFG-001", stage=Stage.STATIC, needs=("SLM-PKG-001", "SLM-PKG-002"))
 def json_is_strict(package: Package) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import platform
+import re
 from typing import TYPE_CHECKING
 
 from slmconform.engine.registry import NotApplicable, Stage, check
 from slmconform.package import code, dependencies
-from slmconform.package.problem import PackageProblem, several
+from slmconform.package.problem import PackageProblem, printable, several
 from slmconform.standard.files import MANIFEST
 
 if TYPE_CHECKING:
     from slmconform.package.code import Import
-    from slmconform.package.dependencies import Dependencies
+    from slmconform.package.dependencies import Dependencies, Dependency
     from slmconform.package.read import Package
+
+# What can be a lock file: a package without any need not pay for reading them.
+LOCK = re.compile(r"(requirements[^/]*\.txt|(^|/)pylock[^/]*\.toml|\.lock)$")
 
 
 @check("SLM-DEP-001", stage=Stage.STATIC, needs=("SLM-MAN-001",))
@@ -89,6 +93,38 @@ def imports_are_declared(package: Package) -> str:
     return f"loader {kind} declared" + (f", {seen}" if seen else ", no code in the package")
 
 
+@check("SLM-DEP-006", stage=Stage.STATIC, needs=("SLM-DEP-003", "SLM-DEP-005"))
+def dependencies_are_used(package: Package) -> str:
+    """Every declared dependency is used by the code or by what loads it."""
+    declared = _declared(package)
+    if not package.sources:
+        raise NotApplicable("no code in the package: what its libraries use is not known here")
+    if path := next((p for p in package.sources if _by_variable(package, p)), ""):
+        raise NotApplicable(f"{printable(path)} imports by a name that only running it tells")
+    imported = {name for one in _foreign(package) for name in code.distributions(one.module)}
+    kind = package.require_manifest().loader.kind
+    unused = dependencies.unused(declared, frozenset(imported), kind)
+    problems = [_unused(one) for one in unused if code.importable(one.name)]
+    if problems:
+        raise several(problems).finding()
+    return f"{len(declared.names)} dependencies, none of them idle"
+
+
+@check("SLM-DEP-007", stage=Stage.STATIC, needs=("SLM-PKG-001", "SLM-PKG-002"))
+def locks_have_hashes(package: Package) -> str:
+    """Every lock file gives a hash for what it pins."""
+    if not any(map(LOCK.search, package.folder.files())):
+        raise NotApplicable("no lock file in the package")
+    from slmconform.package import lock_files
+
+    problems, count = lock_files.problems(package.folder)
+    if problems:
+        raise several(problems).finding()
+    if not count:
+        raise NotApplicable("no lock file in the package")
+    return f"{count} lock files with hashes"
+
+
 def _declared(package: Package) -> Dependencies:
     try:
         return dependencies.read(package.require_manifest().dependencies)
@@ -97,7 +133,12 @@ def _declared(package: Package) -> Dependencies:
 
 
 def _demanded(package: Package) -> list[Import]:
-    """The imports of the package's code that somebody else's distribution has to provide."""
+    """The imports that somebody else's distribution has to provide."""
+    return [one for one in _foreign(package) if not one.optional]
+
+
+def _foreign(package: Package) -> list[Import]:
+    """The imports of the package's code from outside it, optional ones too."""
     size = sum(package.folder.entries[path].size for path in package.sources)
     if size > code.SOURCES_LIMIT:
         raise PackageProblem(
@@ -111,7 +152,11 @@ def _demanded(package: Package) -> list[Import]:
     found: list[Import] = []
     for path in package.sources:
         found += code.imports(package.folder.read(path, code.SOURCE_LIMIT), path)
-    return [one for one in code.foreign(found, own) if not one.optional]
+    return code.foreign(found, own)
+
+
+def _by_variable(package: Package, path: str) -> bool:
+    return code.imports_by_variable(package.folder.read(path, code.SOURCE_LIMIT), path)
 
 
 def _undeclared_loader(kind: str, name: str) -> PackageProblem:
@@ -131,4 +176,15 @@ def _undeclared(one: Import, provider: str) -> PackageProblem:
         f"imports {one.top}, which no declared dependency provides",
         f"{provider} in dependencies.requires of {MANIFEST}",
         f"declare {provider}, or import it under `try` with a handler for ImportError",
+    )
+
+
+def _unused(one: Dependency) -> PackageProblem:
+    return PackageProblem(
+        "unused-dependency",
+        one.where,
+        f"{one.name} is declared, and neither the code nor its loader uses it",
+        "dependencies that the model needs",
+        f"remove {one.name}, or import it where it is needed",
+        why="everybody who uses the model installs it",
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from slmconform.engine.registry import Inconclusive
+from slmconform.package.problem import shown
 
 # Looked through in this order: some classes stand in more than one mapping.
 MAPPINGS = {
@@ -66,11 +67,15 @@ BIDIRECTIONAL = frozenset(
 def task_and_class(config: Mapping[str, Any]) -> tuple[str, str]:
     """Task and class name of a configuration; `Inconclusive` where it is no known text model."""
     named = config.get("architectures")
-    wanted = named[0] if isinstance(named, list) and named else None
-    task, cls = _mapped(wanted, config["model_type"])
+    wanted, model_type = (
+        named[0] if isinstance(named, list) and named else None,
+        config["model_type"],
+    )
+    told = isinstance(model_type, str) and isinstance(wanted, str | None)
+    task, cls = _mapped(wanted, model_type) if told else ("", None)
     if cls is None:
         raise Inconclusive(
-            f"cannot tell the task of architecture {wanted or config['model_type']!r}: "
+            f"cannot tell the task of architecture {shown(wanted or model_type)}: "
             "declare model.task and loader.class in slm.toml"
         )
     return _as_text(task, cls), cls

@@ -18,14 +18,8 @@ def load(root: Path, loader: LoaderSection, task: str, device: torch.device) -> 
 
     Raises `CandidateError` with phase "load" for whatever the library raises.
     """
-    import transformers
-
     try:
-        cls = getattr(transformers, loader.class_ or "", None)
-        if cls is None:
-            raise LookupError(
-                f"transformers {transformers.__version__} has no class {loader.class_!r}"
-            )
+        cls = class_of(loader)
         attention = {"attn_implementation": loader.attention} if loader.attention else {}
         module, info = cls.from_pretrained(
             str(root),
@@ -40,6 +34,16 @@ def load(root: Path, loader: LoaderSection, task: str, device: torch.device) -> 
         raise CandidateError("load", error) from error
     module.eval()
     return LoadedModel(module.to(device), task, loader, device, _loading(info))
+
+
+def class_of(loader: LoaderSection) -> Any:
+    """The declared class of transformers; LookupError where this version has none of its name."""
+    import transformers
+
+    cls = getattr(transformers, loader.class_ or "", None)
+    if cls is None:
+        raise LookupError(f"transformers {transformers.__version__} has no class {loader.class_!r}")
+    return cls
 
 
 def _loading(info: dict[str, Any]) -> Loading:
@@ -61,5 +65,12 @@ def load_tokenizer(root: Path) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(str(root), **OFFLINE)
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise CandidateError("tokenizer", error) from error
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether the library failed: its panics are no `Exception`, unlike a wish to stop."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

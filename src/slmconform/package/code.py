@@ -84,6 +84,25 @@ def imports(source: bytes, path: str) -> list[Import]:
     return sorted(found, key=lambda one: (one.line, one.module))
 
 
+def imports_by_variable(source: bytes, path: str) -> bool:
+    """Whether a file imports what only running it tells: by a name that is no constant."""
+    if not any(name.encode() in source for name in _IMPORT_CALLS):
+        return False
+    return any(
+        isinstance(node, ast.Call)
+        and _called(node) in _IMPORT_CALLS
+        and not (node.args and isinstance(node.args[0], ast.Constant))
+        for node in ast.walk(_parse(source, path))
+    )
+
+
+def importable(name: str) -> bool:
+    """Whether an installed distribution provides anything to import."""
+    return any(
+        canonicalize_name(one) == name for provided in _installed().values() for one in provided
+    )
+
+
 def own_modules(sources: list[str]) -> frozenset[str]:
     """The names under which the files of a package can import each other."""
     names: set[str] = set()

@@ -22,6 +22,23 @@ from slmconform.standard.manifest import DependenciesSection
 
 # What each kind of loader itself imports.
 LOADER_NEEDS = {"transformers": ("torch", "transformers"), "torch": ("torch",)}
+# What these libraries or their tokenizers import by themselves where it is installed.
+COMPANIONS = frozenset(
+    {
+        *("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "numpy"),
+        *("sentencepiece", "protobuf", "tiktoken", "blobfile", "mistral-common", "regex"),
+        *("jinja2", "packaging", "filelock", "requests", "httpx", "tqdm", "pyyaml", "fsspec"),
+        *("accelerate", "kernels", "triton", "einops", "scipy", "psutil", "hf-xet"),
+        *("hf-transfer", "bitsandbytes", "optimum", "optimum-quanto", "quanto", "torchao"),
+        *("autoawq", "auto-gptq", "gptqmodel", "compressed-tensors", "hqq", "aqlm", "vptq"),
+        *("flash-attn", "xformers", "mamba-ssm", "causal-conv1d", "flash-linear-attention"),
+        *("peft", "gguf", "onnx", "onnxruntime", "onnxruntime-gpu", "ml-dtypes"),
+        *("pillow", "torchvision", "torchaudio", "timm", "librosa", "soundfile", "av"),
+        *("sacremoses", "ftfy", "spacy", "jieba", "rjieba", "fugashi", "ipadic", "unidic"),
+        *("unidic-lite", "sudachipy", "sudachidict-core", "rhoknp", "pythainlp", "emoji"),
+        *("nltk", "phonemizer", "pandas", "setuptools", "typing-extensions"),
+    }
+)
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _BOUNDING = frozenset({">", ">=", "==", "===", "~="})
 
@@ -124,6 +141,28 @@ def unbounded(declared: Dependencies) -> list[Dependency]:
     """Entries without a lower bound, unless another entry that always applies gives one."""
     bounded = {one.name for one in declared.requires if one.bounded and not one.marker}
     return [one for one in declared.requires if not one.bounded and one.name not in bounded]
+
+
+def unused(declared: Dependencies, imported: frozenset[str], kind: str) -> list[Dependency]:
+    """Entries that nothing is known to use: no import, no loader, no other declared dependency.
+
+    Judged are those that apply here and are installed, of which the environment knows what they
+    provide.
+    """
+    known = imported | COMPANIONS | set(LOADER_NEEDS[kind])
+    return [
+        one
+        for one in declared.requires
+        if one.applies
+        and one.name not in known
+        and installed(one.name) is not None
+        and not any(_requires(other, one.name) for other in declared.requires)
+    ]
+
+
+def _requires(one: Dependency, name: str) -> bool:
+    found = installed(one.name)
+    return found is not None and any(_required(found, one.requirement.extras, name))
 
 
 @cache
