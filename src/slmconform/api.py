@@ -31,9 +31,12 @@ def record(path: Path | str, **options: Any) -> Path:
     return write(path, RecordOptions(**options)).evidence
 
 
-def load_manifest(path: Path | str) -> Manifest:
-    """The manifest of the package at ``path``; raises `PackageProblem` where it is not valid."""
-    from slmconform.package.documents import read_manifest
-    from slmconform.package.folder import scan
+def load_manifest(path: Path | str, *, hub_cache: bool = False) -> Manifest:
+    """The manifest of the package at ``path``; raises `PackageProblem` where it is not valid.
 
-    return read_manifest(scan(path))
+    ``hub_cache`` is that of `CheckOptions`.
+    """
+    from slmconform.package.documents import read_manifest
+    from slmconform.package.read import Package
+
+    return read_manifest(Package(path, hub_cache=hub_cache).folder)

@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slmconform import __version__
-from slmconform.report.streams import mend, printable, say, tell
+from slmconform.harmless import printable
+from slmconform.report.streams import mend, say, tell
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
@@ -124,7 +125,29 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="wall limit of the model's process in seconds (600)",
     )
+    parser.add_argument(
+        "--memory",
+        type=_gibibytes,
+        metavar="GIB",
+        help="memory limit of the model's process (default: by the size of the model)",
+    )
+    parser.add_argument(
+        "--require-sandbox",
+        action="store_true",
+        help="run nothing where a layer of the sandbox is missing",
+    )
+    parser.add_argument(
+        "--hub-cache",
+        action="store_true",
+        help="the folder is a snapshot in a hub client's cache: follow links into its blobs",
+    )
     parser.add_argument("--quiet", action="store_true", help="only what is wrong")
+
+
+def _process(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The options of `ProcessOptions` that a verb has."""
+    names = ("device", "trust_code", "timeout", "memory", "require_sandbox", "hub_cache")
+    return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
 
 
 def _trust_option(parser: argparse.ArgumentParser) -> None:
@@ -133,12 +156,20 @@ def _trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
+    return _positive(text, "seconds")
+
+
+def _gibibytes(text: str) -> float:
+    return _positive(text, "gibibytes")
+
+
+def _positive(text: str, unit: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of {unit}")
     return value
 
 
@@ -234,13 +265,11 @@ def _check(chosen: argparse.Namespace) -> int:
 
     options = CheckOptions(
         profile=chosen.profile,
-        device=chosen.device,
         only=tuple(chosen.only),
         skip=tuple(chosen.skip),
         dtype=chosen.dtype,
-        trust_code=chosen.trust_code,
-        timeout=chosen.timeout,
         strict=chosen.strict,
+        **_process(chosen),
     )
     if chosen.output is not None:
         require_writable(chosen.output)
@@ -270,8 +299,7 @@ def _init(chosen: argparse.Namespace) -> int:
         license=chosen.license,
         force=chosen.force,
         profile=chosen.profile,
-        device=chosen.device,
-        timeout=chosen.timeout,
+        **_process(chosen),
     )
     with progress(quiet=chosen.quiet) as watch:
         written = init(chosen.path, options, watch=watch)
@@ -284,12 +312,7 @@ def _record(chosen: argparse.Namespace) -> int:
     from slmconform.report.progress import progress
     from slmconform.report.text import View, render
 
-    options = RecordOptions(
-        device=chosen.device,
-        trust_code=chosen.trust_code,
-        timeout=chosen.timeout,
-        time_budget=chosen.time_budget,
-    )
+    options = RecordOptions(time_budget=chosen.time_budget, **_process(chosen))
     try:
         with progress(quiet=chosen.quiet) as watch:
             recorded = record(chosen.path, options, watch=watch)
@@ -312,7 +335,7 @@ def _train(chosen: argparse.Namespace) -> int:
 
     if chosen.output is not None:
         require_place(chosen.output, chosen.path)
-    options = TrainOptions(chosen.device, chosen.trust_code, chosen.timeout, chosen.steps)
+    options = TrainOptions(steps=chosen.steps, **_process(chosen))
     marks, quiet = glyphs(sys.stdout), chosen.quiet
     try:
         with training.following(marks, quiet=quiet) as follower:

@@ -30,7 +30,7 @@ def examine(
     """
     start = time.perf_counter()
     options = options or CheckOptions()
-    package = Package(path, ignore=options.ignore)
+    package = Package(path, ignore=options.ignore, hub_cache=options.hub_cache)
     if not options.only:
         package.weights.begin()  # hashed by threads while what judges them is imported
     from slmconform.engine.judging import judge

@@ -30,7 +30,7 @@ def judge(
     checks = load_checks()
     plan = order(select(known, profile, options.only, options.skip), checks)
     static = [check for check in plan if check.stage is Stage.STATIC]
-    dynamic = [check for check in plan if check.stage is Stage.DYNAMIC]
+    dynamic = [check for check in plan if check.stage is not Stage.STATIC]
     if dynamic and server is None and _may_run(run):
         from slmconform.isolation.client import shared_server
 

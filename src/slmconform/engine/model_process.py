@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from slmconform.engine.confinement import confinement
 from slmconform.engine.options import CouldNotRun
-from slmconform.engine.plan import closure
-from slmconform.engine.registry import CHECKS, Check
+from slmconform.engine.registry import Check, Stage
 from slmconform.engine.run import BLOCKING, result, run_checks, unasked
 from slmconform.engine.state import Run
+from slmconform.harmless import escaped
 from slmconform.isolation.client import ForkServer, Job, ServerUnavailable, shared_server
 from slmconform.isolation.ending import Ending, Kind
-from slmconform.isolation.protocol import escaped
+from slmconform.isolation.events import EXECUTED
+from slmconform.isolation.scratch import scratch_folder
 from slmconform.standard.report import Finding, Outcome, Result, Setting, Timing
 
 WANT = "an answer to every requirement from the model's process"
@@ -22,11 +23,18 @@ FIXES = {
     Kind.EXITED: "remove the call that ends the process, such as sys.exit()",
     Kind.CRASHED: "load and run the model by hand; the crash happens there, too",
     Kind.TIMED_OUT: "make the model answer sooner, or allow more seconds with --timeout",
-    Kind.OUT_OF_MEMORY: "use a smaller model or a machine with more memory",
+    Kind.OUT_OF_MEMORY: "use a smaller model or a larger machine; --memory sets another limit",
     Kind.FORGED: "remove what prints or sends the lines of a report",
     Kind.UNREADABLE: "remove what writes into descriptors that it did not open",
+    Kind.TAMPERED: "remove the code that reaches for the process which judges the model",
 }
-DISTRUSTED = (Kind.FORGED, Kind.UNREADABLE)
+DISTRUSTED = (Kind.FORGED, Kind.UNREADABLE, Kind.TAMPERED)
+# What scores are computed with.
+METRICS = (
+    *("sklearn.metrics", "sklearn.metrics._classification", "sklearn.metrics._ranking"),
+    *("scipy.stats", "seqeval.metrics", "seqeval.metrics.sequence_labeling"),
+)
+WHOLE = "SLM-IFC-001"  # what nearly all others need: where a model fails as a whole
 UNTRUSTED_CODE = "is the package's own code: read it, then run it with --trust-code"
 
 
@@ -91,32 +99,41 @@ class Answers:
 
 
 def ask_model(run: Run, checks: list[Check], server: ForkServer | None) -> None:
-    """Add a result for each dynamic check.
+    """Add a result for each check that is dynamic or observed.
 
-    Raises `CouldNotRun` where the device is not there, and `ServerUnavailable`.
+    Raises `CouldNotRun` where the device is not there or a layer of the sandbox is missing that
+    is required, and `ServerUnavailable`.
     """
-    if checks and run.own_code and not run.options.trust_code:
+    if run.own_code and not run.options.trust_code:
         for check in checks:
             requirement = run.catalogue.requirements[check.id]
             reason = f"{run.own_code} {UNTRUSTED_CODE}"
             run.add(result(requirement, Outcome.NOT_EXAMINED, detail=reason))
         return
-    if not _need_model(run, checks):
+    asked = [check for check in checks if check.stage is Stage.DYNAMIC]
+    if not _need_model(run, asked):
         for one in run_checks(checks, None, run.package, run.catalogue, run.outcomes):
             run.add(one)
         return
-    answers = Answers(run, checks)
-    with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
-        job = _job(run, checks, scratch)
+    answers = Answers(run, asked)
+    with scratch_folder() as scratch:
+        job = _job(run, asked, scratch)
         ending = _ending(run, server or shared_server(), job, answers)
-    if answers.unavailable:
-        raise CouldNotRun(answers.unavailable)
+    if answers.unavailable or ending.kind is Kind.REFUSED:
+        raise CouldNotRun(answers.unavailable or ending.detail)
     run.log, run.peak_bytes = ending.log_tail, ending.peak_bytes
     run.setting = run.setting.model_copy(
-        update={"isolation": ["process"], "code": _executed(run) if run.own_code else []}
+        update={
+            "isolation": ["process", *ending.layers],
+            "unconfined": ending.missing,
+            "code": _executed(run, ending),
+        }
     )
-    if cause := _cause(run, checks, answers, ending):
-        _blame(run, checks, answers.phase, cause)
+    if cause := _cause(run, asked, answers, ending):
+        _blame(run, asked, answers.phase, cause)
+    observed = [check for check in checks if check.stage is Stage.OBSERVED]
+    for one in run_checks(observed, ending, run.package, run.catalogue, run.outcomes):
+        run.add(one)
 
 
 def _need_model(run: Run, checks: list[Check]) -> bool:
@@ -132,6 +149,7 @@ def _need_model(run: Run, checks: list[Check]) -> bool:
 
 def _job(run: Run, checks: list[Check], scratch: str) -> Job:
     ids = [check.id for check in checks]
+    scored = any(one.startswith("SLM-EVL") for one in ids)
     return Job(
         "slmconform.engine.child:examine",
         {
@@ -143,7 +161,9 @@ def _job(run: Run, checks: list[Check], scratch: str) -> Job:
             "scratch": scratch,
             "replay": "SLM-DET-002" in ids,
             "ignore": list(run.options.ignore),
+            "hub_cache": run.package.hub_cache,
         },
+        confinement(run.package, run.options, scratch, METRICS if scored else ()),
     )
 
 
@@ -157,10 +177,15 @@ def _ending(run: Run, server: ForkServer, job: Job, answers: Answers) -> Ending:
         return Ending(Kind.CRASHED, escaped(str(error), 1000), "", 0.0, None)
 
 
-def _executed(run: Run) -> list[dict[str, str]]:
-    """The package's source files, any of which its own code may have executed."""
+def _executed(run: Run, ending: Ending) -> list[dict[str, str]]:
+    """The files of the package whose code was run, in the order in which that began."""
     folder = run.package.folder
-    return [{"path": one, "sha256": folder.sha256(one)} for one in run.package.sources]
+    told = dict.fromkeys(event.what for event in ending.events if event.kind == EXECUTED)
+    return [
+        {"path": one, "sha256": folder.sha256(one)}
+        for one in told
+        if one in folder.entries and folder.entries[one].kind == "file"
+    ]
 
 
 def _cause(run: Run, checks: list[Check], answers: Answers, ending: Ending) -> Cause | None:
@@ -186,7 +211,8 @@ def _blame(run: Run, checks: list[Check], phase: str, cause: Cause) -> None:
             run.take_back(check.id)
     # One that answered everything and then went wrong goes wrong at its last requirement.
     left = [c.id for c in checks if c.id not in run.results] or [checks[-1].id]
-    guilty = phase if phase in left and not cause.void else _most_needed(left)
+    whole = WHOLE if WHOLE in left else left[0]
+    guilty = phase if phase in left and not cause.void else whole
     for one in left:
         requirement = run.catalogue.requirements[one]
         if one == guilty:
@@ -197,9 +223,3 @@ def _blame(run: Run, checks: list[Check], phase: str, cause: Cause) -> None:
         else:
             blocked = result(requirement, Outcome.BLOCKED, blocked_by=guilty)
             run.add(unasked(requirement, run.package) or blocked)
-
-
-def _most_needed(ids: list[str]) -> str:
-    """The requirement that most of the others need: where a model fails as a whole."""
-    needs = {one: closure([one], CHECKS) for one in ids}
-    return max(ids, key=lambda one: sum(one in each for each in needs.values()))

@@ -22,25 +22,27 @@ def load_checks() -> dict[str, Check]:
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"slmconform.checks.{module.name}")
     for check in CHECKS.values():
-        for need in check.needs:
+        for need in (*check.needs, *check.after):
             if need not in CHECKS:
                 raise ValueError(f"{check.id} needs {need}, which no check verifies")
     try:
-        tuple(TopologicalSorter({c.id: c.needs for c in CHECKS.values()}).static_order())
+        tuple(
+            TopologicalSorter({c.id: (*c.needs, *c.after) for c in CHECKS.values()}).static_order()
+        )
     except CycleError as error:
         raise ValueError(f"checks need each other: {error.args[1]}") from error
     return CHECKS
 
 
 def closure(ids: Iterable[str], checks: dict[str, Check]) -> set[str]:
-    """The ids and everything they need, directly or not."""
+    """The ids and everything they need or come after, directly or not."""
     wanted: set[str] = set()
     stack = list(ids)
     while stack:
         one = stack.pop()
         if one not in wanted and one in checks:
             wanted.add(one)
-            stack.extend(checks[one].needs)
+            stack.extend((*checks[one].needs, *checks[one].after))
     return wanted
 
 
@@ -52,7 +54,7 @@ def order(ids: Iterable[str], checks: dict[str, Check]) -> list[Check]:
     def visit(one: str) -> None:
         if one in done or one not in wanted:
             return
-        for need in checks[one].needs:
+        for need in (*checks[one].needs, *checks[one].after):
             visit(need)
         done[one] = checks[one]
 

@@ -1,8 +1,9 @@
 """Checks as plain functions, registered under the id of the requirement they verify.
 
-A check receives one subject (a ``Package`` for static checks, a ``Bench`` for dynamic ones),
-reads it, and returns a short sentence that says what was seen. It raises `Nonconformance` when
-the requirement does not hold and one of the `Unanswered` signals when it cannot be decided.
+A check receives one subject (a ``Package`` for static checks, a ``Bench`` for dynamic ones, an
+``Ending`` for observed ones), reads it, and returns a short sentence that says what was seen. It
+raises `Nonconformance` when the requirement does not hold and one of the `Unanswered` signals when
+it cannot be decided.
 Severity never comes from code: it is the keyword of the requirement in the catalogue.
 """
 
@@ -17,10 +18,14 @@ Function = TypeVar("Function", bound=Callable[[Any], str])
 
 
 class Stage(StrEnum):
-    """Where a check runs: in the caller without torch, or beside the model in its own process."""
+    """Where a check runs: in the caller without torch, or beside the model in its own process.
+
+    What was observed is judged by the caller when that process has ended, whatever it answered.
+    """
 
     STATIC = "static"
     DYNAMIC = "dynamic"
+    OBSERVED = "observed"
 
 
 class Nonconformance(Exception):
@@ -82,12 +87,16 @@ class Inconclusive(Unanswered):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One requirement's check and what has to hold before it means anything."""
+    """One requirement's check and what has to hold before it means anything.
+
+    ``after`` are checks whose work it judges: they run with it, and may fail without blocking it.
+    """
 
     id: str
     stage: Stage
     needs: tuple[str, ...]
     function: Callable[[Any], str]
+    after: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -99,14 +108,14 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    requirement: str, *, stage: Stage, needs: tuple[str, ...] = ()
+    requirement: str, *, stage: Stage, needs: tuple[str, ...] = (), after: tuple[str, ...] = ()
 ) -> Callable[[Function], Function]:
     """Register a function as the check of one requirement."""
 
     def register(function: Function) -> Function:
         if requirement in CHECKS:
             raise ValueError(f"{requirement} is checked twice")
-        CHECKS[requirement] = Check(requirement, stage, needs, function)
+        CHECKS[requirement] = Check(requirement, stage, needs, function, after)
         return function
 
     return register

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from slmconform import __version__
-from slmconform.engine.command import command
+from slmconform.engine.command import cache_option, command
 from slmconform.engine.plan import closure, matches
 from slmconform.engine.registry import CHECKS
 from slmconform.engine.run import result
@@ -65,6 +65,7 @@ def _subject(run: Run) -> Subject:
         weights_digest=_digest(run),
         manifest=package.has_manifest,
         evidence=package.has_evidence,
+        hub_cache=package.hub_cache,
     )
 
 
@@ -97,7 +98,7 @@ def _again(run: Run, one: str) -> str:
         words += ["--dtype", options.dtype]
     if options.trust_code:
         words += ["--trust-code"]
-    return command(*words)
+    return command(*words, *cache_option(run.package.hub_cache))
 
 
 def _digest(run: Run) -> str:

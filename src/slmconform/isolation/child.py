@@ -13,10 +13,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slmconform.isolation import seal
+from slmconform.isolation.audit import Auditor
+from slmconform.isolation.confinement import Confinement
 from slmconform.isolation.protocol import Json, RecordWriter
+from slmconform.isolation.sandbox import enter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 UNREPORTED = 70
 """Exit status of a child that could not write its footer (EX_SOFTWARE of sysexits.h)."""
@@ -29,8 +33,8 @@ _ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "out of me
 def start_child(job: Json, result: int, log: int) -> int:
     """Fork a process that runs ``job`` and return its process id; never returns in the child.
 
-    The layers of a sandbox belong between `_leave_server` and `_run`: after them the process
-    holds nothing but its three standard streams and the result pipe.
+    The sandbox is entered between `_leave_server` and the job's function, when the process holds
+    nothing but its three standard streams and the result pipe.
     """
     server = os.getpid()
     sys.stdout.flush()
@@ -72,9 +76,12 @@ def _run(job: Json, result: int) -> None:
     writer = RecordWriter(result, job.pop("nonce"))
     ending, reason = "complete", ""
     try:
+        emit = _confined(writer, job["confinement"]) if job["confinement"] else writer.record
         module, _, name = job["target"].partition(":")
         function = getattr(importlib.import_module(module), name)
-        function(job["arguments"], writer.record)
+        seal.guarded(lambda: function(job["arguments"], emit))
+    except Refused as error:
+        ending, reason = "refused", str(error)
     except SystemExit as error:
         ending, reason = "exited", f"SystemExit({error.code!r:.100})"
     except BaseException as error:
@@ -85,6 +92,30 @@ def _run(job: Json, result: int) -> None:
             stream.flush()
     # Raises in a process that the job forked and that fell out of the job's function.
     writer.footer(ending, reason, peak_bytes())
+
+
+class Refused(Exception):
+    """The job must not begin: a layer of the sandbox that it requires is missing."""
+
+
+def _confined(writer: RecordWriter, fields: Json) -> Callable[[Json], None]:
+    """Enter the sandbox and listen; how records are sent from there on. Raises `Refused`."""
+    confinement = Confinement.of(fields)
+    layers = enter(confinement)
+    writer.sandbox(layers.active, layers.missing)
+    if confinement.required and layers.missing:
+        missing = (f"{name} ({reason})" for name, reason in layers.missing.items())
+        raise Refused(f"the sandbox is incomplete here, without {', '.join(missing)}")
+    check = seal.take(confinement.sealed) if confinement.code else None
+    Auditor(writer, confinement.scratch, tuple(confinement.read), confinement.code).start()
+    if check is None:
+        return writer.record
+
+    def emit(record: Json) -> None:
+        check()
+        writer.record(record)
+
+    return emit
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -18,12 +18,13 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from slmconform.harmless import escaped
 from slmconform.isolation.ending import Course, Ending, Kind, conclude, signal_name
+from slmconform.isolation.modules import JUDGING_MODULES
 from slmconform.isolation.protocol import (
     Json,
     ProtocolError,
     RecordReader,
-    escaped,
     receive_message,
     send_message,
 )
@@ -32,6 +33,8 @@ from slmconform.isolation.watch import SETTLE_S, Watch, kill_group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
+
+    from slmconform.isolation.confinement import Confinement
 
 __all__ = [
     "DEFAULT_PRELOAD",
@@ -54,25 +57,16 @@ DEFAULT_PRELOAD = (
     "transformers.processing_utils",
     "transformers.masking_utils",
     "safetensors.torch",
-    "slmconform.engine.child",
     "slmconform.recording.child",
-    "slmconform.measure.checkpointing",
-    "slmconform.measure.configuration",
-    "slmconform.measure.envelope",
-    "slmconform.measure.forward",
-    "slmconform.measure.generation",
-    "slmconform.measure.invariance",
-    "slmconform.measure.loading",
-    "slmconform.measure.opening",
-    "slmconform.measure.own_loss",
-    "slmconform.measure.reference",
-    "slmconform.measure.tokenizing",
+    JUDGING_MODULES,
 )
 """What every job imports anyway: a job of a tiny model takes half as long with it."""
 
 _START_LIMIT_S = 600.0
 _ANSWER_LIMIT_S = 60.0
 _ENVIRONMENT = {
+    # Neither the caller's token nor a model of a cache: a package is all in its folder.
+    "HF_HOME": "/nonexistent/slmconform",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -81,6 +75,7 @@ _ENVIRONMENT = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
+    "JOBLIB_MULTIPROCESSING": "0",  # else it looks for semaphores, and warns that there are none
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONIOENCODING": "utf-8:backslashreplace",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -93,6 +88,16 @@ _ENVIRONMENT = {
 }
 
 
+_KEPT = frozenset(
+    {"PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV"}
+)
+_KEPT_FAMILIES = (
+    *("PYTHON", "LC_", "OMP_", "MKL_", "KMP_", "OPENBLAS_", "GOMP_", "DNNL_", "ONEDNN_", "ATEN_"),
+    *("TORCH", "PYTORCH_", "TRANSFORMERS_", "TOKENIZERS_", "CUDA_", "NVIDIA_", "HIP_", "ROCM_"),
+    *("NUMEXPR_", "MALLOC_", "COVERAGE_"),
+)
+
+
 class ServerUnavailable(Exception):
     """The process that starts candidates cannot start, or died; the next run starts a new one."""
 
@@ -103,11 +108,13 @@ class Job:
 
     It is called as ``function(arguments, emit)``; ``emit(record)`` sends one JSON object at once.
     A record with a text under ``phase`` names what comes next, for the sentence of an `Ending`.
-    The process stands in ``/``: paths among the arguments are absolute.
+    The process stands in ``/``: paths among the arguments are absolute. With a ``confinement`` it
+    runs in the sandbox.
     """
 
     target: str
     arguments: Json
+    confinement: Confinement | None = None
 
 
 class ForkServer:
@@ -229,7 +236,12 @@ class ForkServer:
 
     def _run(self, job: Job, timeout: float, on_record: Callable[[Json], None]) -> Ending:
         nonce = os.urandom(16).hex()
-        request = {"target": job.target, "arguments": job.arguments, "nonce": nonce}
+        request = {
+            "target": job.target,
+            "arguments": job.arguments,
+            "nonce": nonce,
+            "confinement": job.confinement.fields() if job.confinement else None,
+        }
         with _pipe() as (result, result_end), _pipe() as (log, log_end):
             try:
                 ends = result_end.fileno(), log_end.fileno()
@@ -305,13 +317,23 @@ def shared_server() -> ForkServer:
 
 
 def _environment() -> dict[str, str]:
-    """Return the caller's environment, made offline and quiet, with no path relative to its cwd."""
-    environment = os.environ | _ENVIRONMENT
+    """Return the caller's environment, made offline and quiet, without secrets or relative paths.
+
+    Only what interpreter, libraries and devices are set up by is handed on: a candidate can read
+    it, and a token of the caller is none of its business.
+    """
+    kept = {name: value for name, value in os.environ.items() if _handed_on(name)}
+    environment = kept | _ENVIRONMENT
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     environment["PYTHONPATH"] = os.pathsep.join(
         str(Path(path).absolute()) for path in paths if path
     )
     return environment
+
+
+def _handed_on(name: str) -> bool:
+    secret = any(word in name for word in ("TOKEN", "SECRET", "PASSWORD", "API_KEY"))
+    return not secret and (name in _KEPT or name.startswith(_KEPT_FAMILIES))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import signal
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from slmconform.harmless import escaped, quoted
+from slmconform.isolation.events import SIGNAL, TAMPER, Event
 from slmconform.isolation.output import Output
 from slmconform.isolation.protocol import (
     Footer,
@@ -15,11 +17,15 @@ from slmconform.isolation.protocol import (
     RecordReader,
     WrongNonce,
     WrongSequence,
-    escaped,
-    quoted,
 )
+from slmconform.isolation.seal import BROKEN, MARK
 
 LOG_TAIL = 4096
+# What own code does to the process that judges it, rather than to the world outside.
+_SABOTAGE = {
+    TAMPER: "own code reaches for the checks that judge it",
+    SIGNAL: "the candidate sends a signal to another process",
+}
 
 
 class Kind(StrEnum):
@@ -33,6 +39,8 @@ class Kind(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     FORGED = "forged"
     UNREADABLE = "unreadable"
+    TAMPERED = "tampered"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class Ending:
 
     ``detail`` is one sentence, safe to print. ``log_tail`` is the last 4 KiB of what the process
     printed, in its own words: escape it. ``peak_bytes`` is None unless the process lived to say it.
+    ``layers`` of the sandbox held, ``missing`` did not and why; ``events`` are what it reached for.
     """
 
     kind: Kind
@@ -48,6 +57,9 @@ class Ending:
     log_tail: str
     wall_s: float
     peak_bytes: int | None
+    layers: tuple[str, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(slots=True)
@@ -109,14 +121,32 @@ def conclude(course: Course, status: int | None, ended: float) -> Ending:
             course.reader.finish()
         except ProtocolError as error:
             course.judge_results(error)
-    kind, detail = course.judged or _natural_end(course, footer, status, ended)
+    kind, detail = (
+        _sabotage(course, status) or course.judged or _natural_end(course, footer, status, ended)
+    )
+    layers, missing = course.reader.layers or ([], {})
     return Ending(
         kind=kind,
         detail=detail,
         log_tail=course.output.tail(LOG_TAIL),
         wall_s=ended - course.started,
         peak_bytes=footer.peak_bytes if footer else None,
+        layers=tuple(layers),
+        missing=missing,
+        events=tuple(course.reader.events),
     )
+
+
+def _sabotage(course: Course, status: int | None) -> tuple[Kind, str] | None:
+    """Whether own code turned against its judge, whatever else it did after that."""
+    for event in course.reader.events:
+        if event.kind in _SABOTAGE:
+            place = f" at {escaped(event.where)}" if event.where else ""
+            return Kind.TAMPERED, f"{_SABOTAGE[event.kind]}: {escaped(event.what)}{place}"
+    if status is not None and os.waitstatus_to_exitcode(status) == BROKEN:
+        said = course.output.tail(LOG_TAIL).rpartition(MARK)[2].partition("\n")[0]
+        return Kind.TAMPERED, f"own code changed what judges it: {escaped(said)}"
+    return None
 
 
 def _natural_end(
@@ -146,6 +176,8 @@ def _natural_end(
             return Kind.EXITED, f"the candidate left early by {reason} {when}"
         case "out-of-memory":
             return Kind.OUT_OF_MEMORY, f"memory ran out {when}: {reason}"
+        case "refused":
+            return Kind.REFUSED, reason
         case "raised":
             return Kind.RAISED, f"the candidate's process raised {reason} {when}"
     return Kind.UNREADABLE, f"the footer names no known ending: {quoted(footer.ending)}"

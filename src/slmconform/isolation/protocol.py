@@ -2,7 +2,8 @@
 
 Results: the child writes bounded JSON lines on a private pipe. Every line carries the nonce of
 the run and a sequence number: first a header, then one line a record, last a footer with their
-count. A pipe that ends without its footer can never look complete.
+count. A pipe that ends without its footer can never look complete. Between them stand the lines
+of the isolation itself: which layers of the sandbox hold, and what the process reached for.
 
 Control: client and server exchange length-prefixed JSON messages over a socket pair; a job brings
 the two pipe ends of its child along as ancillary data.
@@ -17,8 +18,11 @@ import json
 import os
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+from slmconform.harmless import escaped, quoted
+from slmconform.isolation.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +80,7 @@ class RecordWriter:
     def __init__(self, descriptor: int, nonce: str) -> None:
         self._descriptor, self._nonce = descriptor, nonce
         self._pid = os.getpid()
-        self._sequence = self._total = 0
+        self._sequence = self._total = self._records = 0
         self._lock = threading.Lock()
         self._write({"protocol": PROTOCOL, "pid": self._pid}, TOTAL_LIMIT - FOOTER_RESERVE)
 
@@ -85,11 +89,20 @@ class RecordWriter:
         if not isinstance(record, dict):
             raise TypeError(f"a record is a dict, got {type(record).__name__}")
         self._write({"record": record}, TOTAL_LIMIT - FOOTER_RESERVE)
+        self._records += 1
+
+    def sandbox(self, active: list[str], missing: dict[str, str]) -> None:
+        """Say which layers hold, and why others do not."""
+        fields = {"active": active, "missing": missing}
+        self._write({"sandbox": fields}, TOTAL_LIMIT - FOOTER_RESERVE)
+
+    def event(self, event: Event) -> None:
+        """Say what the process reached for, before it gets there; nothing takes that back."""
+        self._write({"event": asdict(event)}, TOTAL_LIMIT - FOOTER_RESERVE)
 
     def footer(self, ending: str, reason: str, peak_bytes: int | None) -> None:
         """Write the last line; ``reason`` is cut so that it fits."""
-        count = self._sequence - 1
-        fields = {"records": count, "ending": ending, "reason": reason[:4096]}
+        fields = {"records": self._records, "ending": ending, "reason": reason[:4096]}
         self._write({"footer": {**fields, "peak_bytes": peak_bytes}}, TOTAL_LIMIT)
 
     def _write(self, fields: Json, total_limit: int) -> None:
@@ -121,6 +134,8 @@ class RecordReader:
         self._scanned = self._total = 0
         self.lines = self.records = 0
         self.footer: Footer | None = None
+        self.layers: tuple[list[str], dict[str, str]] | None = None
+        self.events: list[Event] = []
 
     def feed(self, data: bytes) -> Iterator[Json]:
         """Yield the records that ``data`` completes; consume it whole. Raises `ProtocolError`."""
@@ -171,6 +186,16 @@ class RecordReader:
             case {"record": dict() as record} if len(fields) == 1:
                 self.records += 1
                 return record
+            case {"sandbox": {"active": list() as active, "missing": dict() as missing}} if (
+                len(fields) == 1 and self.lines == 2
+            ):
+                self.layers = active, missing
+                return None
+            case {"event": {"kind": str(kind), "what": str(what), "where": str(where)}} if (
+                len(fields) == 1
+            ):
+                self.events.append(Event(kind, what, where))
+                return None
             case {
                 "footer": {
                     "records": int(count),
@@ -184,22 +209,6 @@ class RecordReader:
                 self.footer = Footer(count, ending, reason, peak)
                 return None
         raise BadLine(f"{quoted(line)} is neither a record nor a footer")
-
-
-def quoted(text: str | bytes, limit: int = 200) -> str:
-    """``text`` of a candidate on one line, cut, every unprintable character escaped, in quotes."""
-    return f"“{escaped(text, limit)}”"
-
-
-def escaped(text: str | bytes, limit: int = 200) -> str:
-    """Like `quoted`, without the quotes; runs of white space become one blank."""
-    if isinstance(text, bytes):
-        text = text[: 4 * limit].decode(errors="backslashreplace")
-    text = " ".join(text[: 4 * limit].split())
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:limit]
-    )
-    return shown if len(text) <= limit else shown + "…"
 
 
 def send_message(control: socket.socket, message: Json, descriptors: tuple[int, ...] = ()) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import os
+import platform
 import select
 import signal
 import socket
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmconform.isolation.child import adopt_orphans, start_child
+from slmconform.isolation.modules import JUDGING_MODULES
 from slmconform.isolation.protocol import receive_message, send_message
+from slmconform.isolation.seal import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,14 +64,20 @@ def main(descriptor: int) -> int:
 def preload(names: Iterable[str]) -> None:
     """Import ``names``; a submodule that the installed version lacks is passed over.
 
+    `JUDGING_MODULES` stands for all of them.
+
     Raises what the import raises, and `ModuleNotFoundError` for a missing top-level package.
     """
     for name in names:
+        if name == JUDGING_MODULES:
+            prepare()
+            continue
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if "." not in name or error.name != name:
                 raise
+    platform.platform()  # runs `uname`, which no candidate may; the answer is kept
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
 

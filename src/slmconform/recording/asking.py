@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from slmconform.engine.options import Watch
+from slmconform.engine.options import CouldNotRun, Watch
 from slmconform.isolation.client import ForkServer, Job
+from slmconform.isolation.confinement import Confinement
 from slmconform.isolation.ending import Kind
 
 
@@ -18,16 +19,16 @@ def ask(
     server: ForkServer,
     function: str,
     arguments: dict[str, Any],
+    confinement: Confinement,
     *,
-    timeout: float,
     watch: Watch,
     follow: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Run a function of `recording.child` and return the one record it sends.
 
     ``arguments`` are those of `measure.opening.opened`; ``watch`` is told each phase as it
-    begins, ``follow`` the news that are sent before the answer; ``timeout`` in seconds. Raises
-    `NoAnswer` and `ServerUnavailable`.
+    begins, ``follow`` the news that are sent before the answer. Raises `CouldNotRun` where the
+    sandbox is required and incomplete, `NoAnswer` and `ServerUnavailable`.
     """
     records: list[dict[str, Any]] = []
 
@@ -39,8 +40,11 @@ def ask(
         else:
             records.append(record)
 
-    job = Job(f"slmconform.recording.child:{function}", arguments)
-    ending = server.run(job, timeout=timeout, on_record=receive)
+    arguments |= {"scratch": confinement.scratch}
+    job = Job(f"slmconform.recording.child:{function}", arguments, confinement)
+    ending = server.run(job, timeout=confinement.seconds, on_record=receive)
+    if ending.kind is Kind.REFUSED:
+        raise CouldNotRun(ending.detail)
     if ending.kind is not Kind.COMPLETE:
         raise NoAnswer(ending.detail)
     if len(records) != 1:

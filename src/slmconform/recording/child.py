@@ -200,10 +200,10 @@ def _device(bench: Bench, setting: dict[str, Any]) -> DeviceRecord:
 
 
 def _texts(bench: Bench) -> dict[str, Any]:
-    from slmconform.measure import tokenizing
+    from slmconform.measure import conversing, tokenizing
 
     tokenizer = _unless_unanswered(lambda: tokenizing.encodings(bench))
-    chat = _unless_unanswered(lambda: tokenizing.rendering(bench))
+    chat = _unless_unanswered(lambda: conversing.recorded(bench))
     return {
         "tokenizer": tokenizer.model_dump() if tokenizer else None,
         "chat": chat.model_dump() if chat else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +12,16 @@ import tomlkit
 from packaging.version import Version
 from pydantic import ValidationError
 
-from slmconform.engine.command import command
-from slmconform.engine.options import CouldNotRun, Watch
+from slmconform.engine.command import cache_option, command
+from slmconform.engine.confinement import confinement
+from slmconform.engine.options import CouldNotRun, ProcessOptions, Watch
+from slmconform.harmless import printable
 from slmconform.isolation.client import ForkServer, shared_server
+from slmconform.isolation.scratch import scratch_folder
 from slmconform.package.licence import InvalidLicence, inferred_licence, licence_text, parse
 from slmconform.package.read import Package
 from slmconform.package.tensors import FLOAT_NAMES
 from slmconform.recording.asking import NoAnswer, ask
-from slmconform.report.streams import printable
 from slmconform.report.writing import require_writable, write_whole
 from slmconform.standard.catalogue import SPEC_VERSION
 from slmconform.standard.files import MANIFEST
@@ -36,16 +37,14 @@ RECIPE: dict[str, Any] = {
 UNKNOWN_LICENCE = "LicenseRef-Undeclared"
 
 
-@dataclass(frozen=True)
-class InitOptions:
-    """What a caller may choose; ``timeout`` in seconds."""
+@dataclass(frozen=True, kw_only=True)
+class InitOptions(ProcessOptions):
+    """What a caller may choose."""
 
     name: str | None = None
     license: str | None = None
     force: bool = False
     profile: str = "reproducible"
-    device: str = "auto"
-    timeout: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def init(
     `Unwritable`.
     """
     options = options or InitOptions()
-    package = Package(path)
+    package = Package(path, hub_cache=options.hub_cache)
     if package.has_manifest and not options.force:
         raise CouldNotRun(f"{package.root / MANIFEST} exists already; --force replaces it")
     require_writable(package.root / MANIFEST)
@@ -80,7 +79,8 @@ def init(
     write_whole({package.root / MANIFEST: tomlkit.dumps(_document(table)).encode("utf-8")})
     lines = [f"wrote {printable(str(package.root / MANIFEST), 4096)}"]
     lines += _licence(package, model["license"])
-    lines += ["next: read it, correct it, then", f"  {command('slmconform', 'record', str(path))}"]
+    words = ["record", str(path), *cache_option(options.hub_cache)]
+    lines += ["next: read it, correct it, then", f"  {command('slmconform', *words)}"]
     return Written(package.root / MANIFEST, tuple(lines))
 
 
@@ -110,19 +110,19 @@ def _infer(
     package: Package, options: InitOptions, watch: Watch, server: ForkServer
 ) -> dict[str, Any]:
     """What the model's own process finds out, as of a folder without a manifest."""
-    with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
+    with scratch_folder() as scratch:
         try:
             seen = ask(
                 server,
                 "infer",
                 {
                     "package": str(package.root),
-                    "scratch": scratch,
                     "device": options.device,
                     "ignore": ["manifest", "evidence"],
+                    "hub_cache": package.hub_cache,
                     "training": options.profile == "trainable",
                 },
-                timeout=options.timeout,
+                confinement(package, options, scratch),
                 watch=watch,
             )
         except NoAnswer as error:

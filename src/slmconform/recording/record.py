@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slmconform import __version__
-from slmconform.engine.command import command
+from slmconform.engine.command import cache_option, command
+from slmconform.engine.confinement import confinement
 from slmconform.engine.judging import judge
 from slmconform.engine.model_process import UNTRUSTED_CODE
-from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
+from slmconform.engine.options import CheckOptions, CouldNotRun, ProcessOptions, Watch
+from slmconform.engine.state import own_code
+from slmconform.harmless import printable
 from slmconform.isolation.client import ForkServer, shared_server
+from slmconform.isolation.scratch import scratch_folder
+from slmconform.package.folder import UnreadablePackage, scan
+from slmconform.package.problem import PackageProblem
 from slmconform.package.read import Package
 from slmconform.package.variants import files_of_variants
 from slmconform.recording.asking import NoAnswer, ask
-from slmconform.report.streams import printable
 from slmconform.report.writing import Unwritable, require_writable, write_whole
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.evidence import (
@@ -33,6 +37,7 @@ from slmconform.standard.manifest import Manifest
 from slmconform.standard.report import Outcome, Report
 
 LEAST = "reproducible"  # what is recorded in any case
+SENT_LIMIT = 16 * EVIDENCE_LIMIT  # bytes that are read of what the model's process leaves
 IGNORED = ("evidence",)  # what is there is about to be replaced
 
 
@@ -44,16 +49,13 @@ class RecordingRefused(Exception):
         self.exit_status, self.report = exit_status, report
 
 
-@dataclass(frozen=True)
-class RecordOptions:
-    """What a caller may choose; ``timeout`` and ``time_budget`` in seconds.
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions(ProcessOptions):
+    """What a caller may choose; ``time_budget`` in seconds.
 
     The budget is for the reference training: it lowers the number of steps, never below ten.
     """
 
-    device: str = "auto"
-    trust_code: bool = False
-    timeout: float = 600.0
     time_budget: float | None = None
 
 
@@ -79,16 +81,17 @@ def record(
     `RecordingRefused`, `CouldNotRun`, `Unwritable` or `UnreadablePackage`.
     """
     options = options or RecordOptions()
-    package = Package(path, ignore=IGNORED)
+    package = Package(path, ignore=IGNORED, hub_cache=options.hub_cache)
     _require_recordable(package, options)
     server = server or shared_server()
     _require_sound(package, options, watch, server)
-    with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
+    with scratch_folder() as scratch:
         seen = _measure(package, options, Path(scratch), watch, server)
         try:
-            tensors = (Path(scratch) / "evidence.safetensors").read_bytes()
+            # The process owns the folder: a link or a FIFO in it is not followed.
+            tensors = scan(scratch).read("evidence.safetensors", SENT_LIMIT)
             evidence = _evidence(package, seen, tensors)
-        except (OSError, ValueError, KeyError, TypeError) as error:  # own code sends what it likes
+        except (PackageProblem, UnreadablePackage, ValueError, KeyError, TypeError) as error:
             raise RecordingRefused(f"the model's process sent no evidence: {error}", 1) from error
     content = (evidence.model_dump_json(indent=1) + "\n").encode("utf-8")
     if max(len(content), len(tensors)) > EVIDENCE_LIMIT:
@@ -98,7 +101,8 @@ def record(
     lines = [f"recorded {printable(str(package.root / EVIDENCE), 4096)}"]
     lines[0] += f" ({len(content) / 1024:.0f} KiB and its tensors)"
     lines += _steps(package, evidence, options.time_budget)
-    lines.append(f"next: {command('slmconform', 'check', str(path))}")
+    words = ["check", str(path), *cache_option(options.hub_cache)]
+    lines.append(f"next: {command('slmconform', *words)}")
     return Recorded(package.root / EVIDENCE, tuple(lines))
 
 
@@ -116,9 +120,10 @@ def _steps(package: Package, evidence: Evidence, budget: float | None) -> list[s
 
 def _require_recordable(package: Package, options: RecordOptions) -> None:
     """What can be refused before the model is run."""
-    loader = declared(package).loader
-    if loader.kind == "torch" and not options.trust_code:
-        raise RecordingRefused(f"{loader.entry} {UNTRUSTED_CODE}", 3)
+    declared(package)
+    entry = own_code(package)
+    if entry and not options.trust_code:
+        raise RecordingRefused(f"{entry} {UNTRUSTED_CODE}", 3)
     folder = (package.root / EVIDENCE).parent
     if folder.exists() and not folder.is_dir():
         raise Unwritable(f"{folder} is a file; evidence needs a directory of this name")
@@ -138,13 +143,7 @@ def _require_sound(
     package: Package, options: RecordOptions, watch: Watch, server: ForkServer
 ) -> None:
     """Nothing that can be asked without a reference may fail."""
-    chosen = CheckOptions(
-        profile=_highest(package),
-        device=options.device,
-        trust_code=options.trust_code,
-        timeout=options.timeout,
-        ignore=IGNORED,
-    )
+    chosen = CheckOptions(profile=_highest(package), ignore=IGNORED, **options.process)
     # The same package, not its path: its weights are hashed once for the check and the evidence.
     report = judge(package, chosen, watch, server, time.perf_counter())
     if report.failures:
@@ -166,12 +165,12 @@ def _measure(
             "measure",
             {
                 "package": str(package.root),
-                "scratch": str(scratch),
                 "device": options.device,
                 "ignore": list(IGNORED),
+                "hub_cache": package.hub_cache,
                 "time_budget": options.time_budget,
             },
-            timeout=options.timeout,
+            confinement(package, options, scratch),
             watch=watch,
         )
     except NoAnswer as error:
@@ -209,7 +208,7 @@ def _evidence(package: Package, seen: dict[str, Any], tensors: bytes) -> Evidenc
         devices={name: device},
         **seen,
     )
-    earlier = Package(package.root).evidence
+    earlier = Package(package.root, hub_cache=package.hub_cache).evidence
     same = earlier is not None and all(
         getattr(earlier, key) == getattr(found, key)
         for key in ("weights_digest", "configuration", "inputs", "evidence_tensors")

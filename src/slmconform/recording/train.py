@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from slmconform.engine.confinement import confinement
 from slmconform.engine.model_process import UNTRUSTED_CODE
-from slmconform.engine.options import CouldNotRun
+from slmconform.engine.options import CouldNotRun, ProcessOptions
 from slmconform.engine.state import own_code
+from slmconform.harmless import printable
 from slmconform.isolation.client import ForkServer, shared_server
+from slmconform.isolation.scratch import scratch_folder
 from slmconform.package.read import Package
 from slmconform.recording.asking import NoAnswer, ask
 from slmconform.recording.record import declared
-from slmconform.report.streams import printable
 from slmconform.standard.files import MANIFEST
 from slmconform.standard.manifest import ModelSection
 
@@ -131,13 +132,10 @@ class Follower(Protocol):
         """A step was made; it is the last of the curve."""
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """What a caller may choose; ``timeout`` in seconds, ``steps`` to train only the first ones."""
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ProcessOptions):
+    """What a caller may choose; ``steps`` to train only the first ones."""
 
-    device: str = "auto"
-    trust_code: bool = False
-    timeout: float = 600.0
     steps: int | None = None
 
 
@@ -153,22 +151,22 @@ def train(
     Raises `TrainingRefused` where own code is not trusted or the recipe is not the recorded one,
     `CouldNotRun` where there is no recipe or the training breaks off, and `UnreadablePackage`.
     """
-    package = Package(path)
+    package = Package(path, hub_cache=options.hub_cache)
     _require_trainable(package, options)
     growing = _Growing(package, follower)
-    with tempfile.TemporaryDirectory(prefix="slmconform-") as scratch:
+    with scratch_folder() as scratch:
         arguments = {
             "package": str(package.root),
-            "scratch": scratch,
             "device": options.device,
             "steps": options.steps,
+            "hub_cache": package.hub_cache,
         }
         try:
             answer = ask(
                 server or shared_server(),
                 "train",
                 arguments,
-                timeout=options.timeout,
+                confinement(package, options, scratch),
                 watch=follower.watch,
                 follow=growing.take,
             )

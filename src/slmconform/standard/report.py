@@ -93,16 +93,22 @@ class Subject(Part):
     weights_digest: str = ""
     manifest: bool = False
     evidence: bool = False
+    hub_cache: bool = False
 
 
 class Setting(Part):
-    """Where and how it was checked: device class, versions, flags, isolation."""
+    """Where and how it was checked: device class, versions, flags, isolation.
+
+    ``isolation`` names the layers that confined the model's process, ``unconfined`` says of each
+    other why not; ``code`` is what was executed of the package.
+    """
 
     device: str = ""
     dtype: str = ""
     environment: dict[str, Any] = {}
     flags: dict[str, Any] = {}
     isolation: list[str] = []
+    unconfined: dict[str, str] = {}
     code: list[dict[str, str]] = []
 
 
@@ -144,6 +150,10 @@ class Report(Part):
         """Requirements that are broken, or whose check ended in an error."""
         return [r for r in self.results if r.outcome in (Outcome.FAIL, Outcome.ERROR)]
 
+
+# How the reason begins where a requirement falls away because nobody knows, and not because it does
+# not concern the model: such a reason is always shown.
+NOT_JUDGED = "not judged"
 
 UNDECIDED = (
     Outcome.BLOCKED,
