@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from slmconform.checks.cfg import LOADABLE
 from slmconform.engine.registry import (
     Inconclusive,
     Nonconformance,
@@ -18,22 +19,6 @@ if TYPE_CHECKING:
     from slmconform.model.loaded import Outputs
     from slmconform.standard.manifest import OutputSpec
 
-LOADABLE = (
-    "SLM-PKG-001",
-    "SLM-PKG-002",
-    "SLM-MAN-001",
-    "SLM-MAN-002",
-    "SLM-MAN-003",
-    "SLM-MAN-004",
-    "SLM-WGT-001",
-    "SLM-WGT-002",
-    "SLM-WGT-005",
-    "SLM-CFG-001",
-    "SLM-CFG-002",
-    "SLM-CFG-003",
-    "SLM-CFG-004",
-)
-
 
 def few(names: tuple[str, ...] | list[str]) -> str:
     """The first three names and how many more there are."""
@@ -41,7 +26,7 @@ def few(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-@check("SLM-IFC-001", stage=Stage.DYNAMIC, needs=LOADABLE)
+@check("SLM-IFC-001", stage=Stage.DYNAMIC, needs=(*LOADABLE, "SLM-CFG-006"))
 def ties_are_kept(bench: Bench) -> str:
     """Parameters that share storage are those that the record or the configuration ties."""
     from slmconform.model.loaded import CandidateError

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from slmconform.measure.bench import Bench, measurement
 from slmconform.measure.compare import bits, mixed
+from slmconform.model.loaded import places
 
 # Names that the library rewrites on loading: old checkpoints, and prefixes of the inner model.
 LEGACY = ((".gamma", ".weight"), (".beta", ".bias"))
@@ -39,12 +40,17 @@ def compared(bench: Bench) -> Comparison:
     unmatched: dict[str, Tensor] = {}
     met: set[str] = set()
     different: list[str] = []
+    # Own code may hand out tensors that it does not compute with.
+    registered = places(bench.model.module) if bench.loader.kind == "torch" else set()
+    untraced: set[str] = set()
     for name, tensor in _file_tensors(bench):
         target = _target(name, tensor, own, _prefix(bench))
         if target is None:
             unmatched[name] = tensor
             continue
         met.add(target)
+        if registered and own[target].untyped_storage().data_ptr() not in registered:
+            untraced.add(name)
         if not _same(tensor, own[target]):
             different.append(name)
     loaded = _unmet(own, met) - _computed(own, bench)
@@ -55,7 +61,7 @@ def compared(bench: Bench) -> Comparison:
         named=len(met),
         rearranged=len(pool) if agree else 0,
         different=tuple(different),
-        unaccounted=() if agree else tuple(sorted({*pool, *loaded})),
+        unaccounted=tuple(sorted(untraced if agree else {*untraced, *pool, *loaded})),
     )
 
 

@@ -18,16 +18,21 @@ def opened(arguments: Mapping[str, Any]) -> Iterator[tuple[Bench, dict[str, Any]
     """The bench for a job's arguments, and the setting that it measures in.
 
     ``arguments``: package, device, scratch (paths and names as text), dtype (or None), replay
-    (whether a second process is wanted), ignore (documents to treat as absent).
+    (whether a second process is wanted), ignore (documents to treat as absent), hub_cache (whether
+    the package is a snapshot in the cache of a hub client).
     Raises `DeviceUnavailable`.
     """
-    package = Package(Path(arguments["package"]), ignore=arguments.get("ignore", ()))
+    package = Package(
+        Path(arguments["package"]),
+        ignore=arguments.get("ignore", ()),
+        hub_cache=arguments.get("hub_cache", False),
+    )
     device = resolve(arguments["device"])
     options = Options(device, Path(arguments["scratch"]), arguments.get("dtype"))
     with reference_flags(device) as flags:
         replay = None
         if arguments.get("replay"):
-            replay = Replay(lambda: Bench(package, options))
+            replay = Replay(lambda: Bench(package, options), options.scratch)
         setting = {
             "device": device_class(device),
             "environment": environment(device),

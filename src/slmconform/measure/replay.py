@@ -7,9 +7,11 @@ import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from slmconform.isolation.sandbox import redirect
 from slmconform.measure.bench import Bench
 from slmconform.measure.compare import digest
 from slmconform.model.loaded import Outputs
@@ -34,15 +36,17 @@ class Replay:
     """A forked process that loads the model by itself and digests its outputs.
 
     Its random generators start elsewhere, so that a tensor which was drawn instead of loaded
-    shows as a difference. Created before the first load, so that it inherits nothing of it.
+    shows as a difference; what libraries and own code keep, they keep elsewhere, so that one that
+    was drawn and then kept in a file shows, too. Created before the first load, so that it
+    inherits nothing of it.
     """
 
-    def __init__(self, make: Callable[[], Bench]) -> None:
+    def __init__(self, make: Callable[[], Bench], scratch: Path) -> None:
         self._read, write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             os.close(self._read)
-            _answer(make, write)
+            _answer(make, scratch / "second", write)
         os.close(write)
 
     def result(self) -> Fingerprint:
@@ -61,12 +65,14 @@ class Replay:
             return Fingerprint({}, f"the second process ended with status {code}")
 
 
-def _answer(make: Callable[[], Bench], write: int) -> None:
+def _answer(make: Callable[[], Bench], scratch: Path, write: int) -> None:
     status = 1
     try:
         # torch renews its thread pool on first use after a fork, and not safely where the threads
         # of a loader come first ("Invalid thread pool!"): let it do so while there is one thread.
         torch.set_num_threads(torch.get_num_threads())
+        scratch.mkdir()
+        redirect(str(scratch))
         random.seed(271_828)
         torch.manual_seed(271_828)
         try:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from slmconform.engine.registry import Nonconformance, NotApplicable
+from slmconform.isolation.seal import guarded
 from slmconform.measure.batches import Labels, scored_output
 from slmconform.model.loaded import CandidateError, Outputs
 from slmconform.package.labels import IGNORED
@@ -154,7 +155,7 @@ def no_labels() -> Nonconformance:
 def called(custom: Custom, outputs: Outputs, labels: Labels) -> Tensor:
     """The package's own loss function; raises `CandidateError` with phase "loss"."""
     try:
-        value = custom(outputs, labels)
+        value = guarded(lambda: custom(outputs, labels))
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise TypeError(f"the loss has to be a tensor of one number, not {_shown(value)}")
     except Exception as error:

@@ -97,6 +97,18 @@ def reference_flags(device: torch.device, *, threads: int = 1) -> Iterator[dict[
 
 
 @contextmanager
+def kept_flags() -> Iterator[None]:
+    """Put the settings of a reference run back that are changed inside."""
+    before = [(flag, flag.read()) for flag in _flags(1)]
+    try:
+        yield
+    finally:
+        for flag, value in before:
+            if flag.read() != value:
+                _quietly(flag.write, value)
+
+
+@contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute with another number of threads for a while."""
     before = torch.get_num_threads()

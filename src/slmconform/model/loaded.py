@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slmconform.isolation.seal import guarded
 from slmconform.standard.manifest import LoaderSection
 
 DTYPES: dict[str, torch.dtype] = {
@@ -29,6 +30,9 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 Outputs = dict[str, Tensor]
+
+_ATTRIBUTES = frozenset(dir(Tensor))
+_HARMLESS = frozenset({"__module__", "__doc__", "__dict__", "__weakref__", "__new__", "__init__"})
 
 
 class CandidateError(RuntimeError):
@@ -86,8 +90,8 @@ class LoadedModel:
             for name, value in inputs.items()
         }
         try:
-            with torch.set_grad_enabled(gradients):
-                return self.module(**placed)
+            with torch.set_grad_enabled(gradients), same_modes():
+                return guarded(lambda: self.module(**placed))
         except Exception as error:
             raise CandidateError("forward", error) from error
 
@@ -120,14 +124,14 @@ class LoadedModel:
 
     def _named(self, returned: Any) -> Outputs:
         if isinstance(returned, Mapping):
-            return {str(k): v for k, v in returned.items() if isinstance(v, Tensor)}
+            return {str(k): _plain(v) for k, v in returned.items() if isinstance(v, Tensor)}
         if not isinstance(returned, (Tensor, tuple, list)):
             error = TypeError(f"forward returned {type(returned).__name__}, not tensors")
             raise CandidateError("forward", error)
         values: Sequence[Any] = (returned,) if isinstance(returned, Tensor) else returned
         names = self.output_names or tuple(f"output{i}" for i in range(len(values)))
         return {
-            name: value
+            name: _plain(value)
             for name, value in zip(names, values, strict=False)
             if isinstance(value, Tensor)
         }
@@ -150,18 +154,64 @@ class LoadedModel:
         else:
             from safetensors.torch import save_model
 
-            save_model(self.module, str(folder / "model.safetensors"))
+            guarded(lambda: save_model(self.module, str(folder / "model.safetensors")))
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and persistent buffers by name, tied ones under each of their names."""
-        return dict(self.module.state_dict(keep_vars=True))
+        own = guarded(lambda: dict(self.module.state_dict(keep_vars=True)))
+        if self.loader.kind == "torch":
+            for name, value in own.items():
+                _require_own_values(name, value)
+        return own
 
     def ties(self) -> list[list[str]]:
         """Groups of parameter names that share one storage, sorted."""
         groups: dict[int, list[str]] = {}
-        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+        named = guarded(lambda: list(self.module.named_parameters(remove_duplicate=False)))
+        for name, parameter in named:
             groups.setdefault(id(parameter), []).append(name)
         return sorted(sorted(names) for names in groups.values() if len(names) > 1)
+
+
+def places(module: nn.Module) -> set[int]:
+    """Where the memory of each parameter and buffer begins, whatever the module says of them."""
+    parts = vars(module)
+    tensors = (*parts["_parameters"].values(), *parts["_buffers"].values())
+    found = {one.untyped_storage().data_ptr() for one in tensors if isinstance(one, Tensor)}
+    return found.union(*(places(one) for one in parts["_modules"].values() if one is not None))
+
+
+@contextmanager
+def same_modes() -> Iterator[None]:
+    """Leave torch's stacks of modes as they were: one left behind answers for every operator."""
+    before = _modes()
+    yield
+    if _modes() != before:
+        raise RuntimeError("forward left a torch mode behind, which would change what comes after")
+
+
+def _modes() -> tuple[int, int]:
+    return torch._C._len_torch_dispatch_stack(), torch._C._len_torch_function_stack()
+
+
+def _plain(value: Tensor) -> Tensor:
+    """An output, unless its class or an attribute of it could answer in every comparison."""
+    if type(value) not in (Tensor, nn.Parameter):
+        error = f"forward returned {type(value).__name__}, a class of its own, not a Tensor"
+        raise CandidateError("forward", TypeError(error))
+    if hidden := _ATTRIBUTES.intersection(vars(value)):
+        error = f"forward returned a tensor with a {min(hidden)} of its own"
+        raise CandidateError("forward", TypeError(error))
+    return value
+
+
+def _require_own_values(name: str, value: Tensor) -> None:
+    """A parameter may be of a class of the package, but for one that answers in its place."""
+    kinds = [one for one in type(value).__mro__ if not issubclass(nn.Parameter, one)]
+    names = [*vars(value), *(key for one in kinds for key in vars(one))]
+    if hidden := _ATTRIBUTES.intersection(names) - _HARMLESS:
+        error = f"{name} is of the class {type(value).__name__} with a {min(hidden)} of its own"
+        raise CandidateError("load", TypeError(error))
 
 
 def pool(hidden: Tensor, mask: Tensor | None, how: str, *, normalize: bool) -> Tensor:

@@ -11,13 +11,17 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from slmconform.isolation.seal import guarded
+from slmconform.model.device import kept_flags
 from slmconform.model.loaded import DTYPES, CandidateError, LoadedModel, Loading
 from slmconform.standard.manifest import LoaderSection
+
+T = TypeVar("T")
 
 
 def load(
@@ -37,16 +41,24 @@ def load(
     from safetensors.torch import load_file
 
     try:
-        module = entry_function(root, loader.entry or "")(_config(root))
+        build = entry_function(root, loader.entry or "")
+        module = _guarded(lambda: build(_config(root)))
         if not isinstance(module, nn.Module):
             raise TypeError(f"{loader.entry} returned {type(module).__name__}, not nn.Module")
-        module.to(DTYPES[loader.dtype])
         tensors = load_file(str((weights or root) / "model.safetensors"))
-        loading = _fill(module, tensors)
+        loading = _guarded(lambda: _fill(module.to(DTYPES[loader.dtype]), tensors))
     except Exception as error:
         raise CandidateError("load", error) from error
-    module.eval()
-    return LoadedModel(module.to(device), task, loader, device, loading)
+    _guarded(lambda: module.eval().to(device))
+    model = LoadedModel(module, task, loader, device, loading)
+    model.tensors()  # raises for those that could not be compared
+    return model
+
+
+def _guarded(run: Callable[[], T]) -> T:
+    """Run own code; torch's settings are those of the measurement again, whatever it set."""
+    with kept_flags():
+        return guarded(run)
 
 
 def _fill(module: nn.Module, tensors: dict[str, torch.Tensor]) -> Loading:
@@ -82,16 +94,16 @@ def _config(root: Path) -> dict[str, Any]:
 def entry_function(root: Path, entry: str) -> Callable[..., Any]:
     """The function ``file.py:name`` of the package; its file may import its neighbours."""
     file, _, function = entry.partition(":")
-    path = (root / file).resolve()
+    path = root.resolve() / file  # its own name, whatever it is a link to
     name = f"slm_candidate_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python source file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[name], run = module, spec.loader.exec_module
     sys.path.insert(0, str(root))
     try:
-        spec.loader.exec_module(module)
+        _guarded(lambda: run(module))
     finally:
         sys.path.remove(str(root))
     found = getattr(module, function, None)
