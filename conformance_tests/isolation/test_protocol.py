@@ -8,6 +8,7 @@ from io import FileIO
 
 import pytest
 
+from slmconform.harmless import escaped, quoted
 from slmconform.isolation import protocol
 from slmconform.isolation.output import RING, Output, is_forgery
 from slmconform.isolation.protocol import (
@@ -19,8 +20,6 @@ from slmconform.isolation.protocol import (
     TooLarge,
     WrongNonce,
     WrongSequence,
-    escaped,
-    quoted,
 )
 
 NONCE = "5eed" * 8
