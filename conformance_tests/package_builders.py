@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from slmconform.engine.registry import CHECKS, Nonconformance
+from slmconform.engine.registry import CHECKS, Nonconformance, Stage
 from slmconform.package.read import Package
 from slmconform.standard.files import EVIDENCE, EVIDENCE_TENSORS
 
@@ -205,7 +205,11 @@ def outcomes(folder: Path, *areas: str) -> dict[str, str]:
     for area in areas:
         _load(area)
     package = Package(folder)
-    ids = [one for one in CHECKS if one.split("-")[1] in areas]
+    ids = [
+        one.id
+        for one in CHECKS.values()
+        if one.stage is Stage.STATIC and one.id.split("-")[1] in areas
+    ]
     results = list(run_checks(order(ids, CHECKS), package, package, catalogue(), {}))
     bad = (Outcome.FAIL, Outcome.WARN, Outcome.ERROR)
     return {r.id: r.finding.code for r in results if r.outcome in bad and r.finding}

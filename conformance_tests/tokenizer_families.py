@@ -102,13 +102,19 @@ LEGAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1},
     ),
-    "gaps in the ids": (
+    "added tokens far above the others": (
         {
-            "tokenizer.json": fast(
-                {"a": 0, "b": 3, "c": 7, **{c: 8 + i for i, c in enumerate("defghi")}}, []
-            )
+            "tokenizer.json": fast([*"abcdefghi"], added(("<pad>", 12), ("<end>", 15))),
         },
         {},
+    ),
+    "a row reserved among the others": (
+        {"tokenizer.json": fast({t: i for i, t in enumerate([*TOKENS[:9], "", *TOKENS[9:15]])})},
+        {},
+    ),
+    "a row that only the configuration names": (
+        {"vocab.json": {c: 1 + i for i, c in enumerate("abcdefghi")}},
+        {"pad_token_id": 0},
     ),
     "an unreachable empty entry in BPE": (
         {"tokenizer.json": fast({t: i for i, t in enumerate([*TOKENS[:15], ""])})},

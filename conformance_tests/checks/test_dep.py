@@ -237,3 +237,29 @@ def test_the_catalogue_of_the_interpreter_is_read_only_for_code(monkeypatch, tmp
 
     monkeypatch.setattr(importlib.metadata, "packages_distributions", forbidden)
     assert failures(package(tmp_path)) == {}
+
+
+def test_idle_message_names_the_entry(tmp_path):
+    found = failing(
+        "SLM-DEP-006", package(tmp_path, requires=[*USUAL, "pytest>=7"], code="x = 1\n")
+    )
+    assert found.where == "slm.toml: dependencies.requires[2]"
+    assert found.got.startswith("pytest is declared")
+
+
+@pytest.mark.parametrize("name", sorted(dependencies.COMPANIONS))
+def test_what_libraries_load_by_themselves_is_not_idle(monkeypatch, tmp_path, name):
+    here = dependencies.Installed(Version("99"), ())
+    monkeypatch.setattr(dependencies, "installed", lambda _: here)
+    monkeypatch.setattr("slmconform.package.code.importable", lambda _: True)
+    folder = package(
+        tmp_path, requires=["torch>=2", "transformers>=4", f"{name}>=0"], code="x = 1\n"
+    )
+    assert judge("SLM-DEP-006", folder)
+
+
+def test_lock_message_names_file_and_packages(tmp_path):
+    files = {"requirements.txt": "".join(f"p{n}==1\n" for n in range(5))}
+    found = failing("SLM-DEP-007", make_package(tmp_path, files=files))
+    assert found.where == "requirements.txt"
+    assert found.got == "no hash for 'p0==1', 'p1==1', 'p2==1' and 2 more"

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from package_builders import Nonconformance, judge, make_package, outcomes, write_evidence
+
+# One tensor of no values; an IR version, an empty graph and an operator set.
+GGUF = b"GGUF" + struct.pack("<IQQQcIQIQ", 3, 1, 0, 1, b"w", 1, 0, 0, 0).ljust(60, b"\0")
+ONNX = b"\x08\x08\x3a\x00\x42\x02\x10\x11"
 
 
 def edit_index(folder: Path, shard: str) -> None:
@@ -158,10 +165,11 @@ def test_harmless_binaries_beside(tmp_path: Path) -> None:
     make_package(
         tmp_path,
         files={
-            "model.onnx": b"\x08\x08\x12\x07pytorch",
+            "model.onnx": ONNX,
             "sentencepiece.bpe.model": b"\n\x0e\n\x05<unk>\x15",
             "extra.bin": b"\n\x0e\n\x05<unk>\x15",
-            "model.gguf": b"GGUF\x03\0\0\0",
+            "model.gguf": GGUF,
+            "notes": "GGUF files are elsewhere.\n",
             "logo.png": b"\x89PNG\r\n\x1a\n\0",
             "README.md": "# A model\n",
         },
@@ -225,3 +233,37 @@ def test_declared_code(tmp_path: Path) -> None:
 def test_a_package_without_manifest_or_recording(tmp_path: Path) -> None:
     make_package(tmp_path, manifest=None)
     assert outcomes(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("model.gguf", GGUF[:40], "gguf-truncated"),
+        ("deep/er/model.GGUF", b"GGUF", "gguf-magic"),
+        ("model.bin", GGUF, "gguf-disguised"),
+        ("model.onnx", GGUF, "gguf-disguised"),
+        ("onnx/model.onnx", ONNX[:-1], "onnx-structure"),
+        ("model.onnx", b"", "onnx-structure"),
+    ],
+)
+def test_exports_that_are_not_well_formed(
+    tmp_path: Path, name: str, content: bytes, code: str
+) -> None:
+    make_package(tmp_path)
+    write_evidence(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    assert outcomes(tmp_path) == {"SLM-PKG-006": code}
+
+
+def test_a_package_without_exports_imports_nothing_that_reads_them(tmp_path: Path) -> None:
+    make_package(tmp_path)
+    code = (
+        "import sys, slmconform; slmconform.check(sys.argv[1], profile='packaged');"
+        "print([m for m in sys.modules if m.endswith(('gguf_header', 'onnx_model'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

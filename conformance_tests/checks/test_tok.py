@@ -23,6 +23,7 @@ from slmconform.engine.registry import Nonconformance, NotApplicable, NotExamine
 from slmconform.standard.report import Outcome
 
 STATIC = ("SLM-TOK-001", "SLM-TOK-002", "SLM-TOK-003", "SLM-TOK-004")
+SETTINGS = ("SLM-TOK-009", "SLM-TOK-010")
 
 
 @pytest.mark.parametrize("name", LEGAL)
@@ -32,6 +33,7 @@ def test_what_real_tokenizers_ship_passes(tmp_path, name):
     assert failures(folder) == {}
     found = outcomes(folder, "TOK")
     assert {found[one] for one in STATIC} == {Outcome.PASS}
+    assert {found[one] for one in SETTINGS} <= {Outcome.PASS, Outcome.NOT_APPLICABLE}
 
 
 def decoder(**tokens: str) -> dict[str, Any]:
@@ -39,6 +41,8 @@ def decoder(**tokens: str) -> dict[str, Any]:
         "added_tokens_decoder": {key[1:]: {"content": token} for key, token in tokens.items()}
     }
 
+
+REPEATING = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}] * 9}
 
 # name -> (files, keys of config.json, requirement, code)
 DEFECTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
@@ -237,6 +241,56 @@ DEFECTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "SLM-TOK-004",
         "vocabulary-too-small",
     ),
+    "T02 a gap among the ids": (
+        {
+            "tokenizer.json": fast(
+                {"a": 0, "b": 3, "c": 7, **{c: 8 + i for i, c in enumerate("defghi")}}, []
+            )
+        },
+        {},
+        "SLM-TOK-009",
+        "gap",
+    ),
+    "T02 a gap below a token of the vocabulary, beside added ones": (
+        {
+            "tokenizer.json": fast(
+                {c: i + (i > 5) for i, c in enumerate("abcdefghij")}, added(("<e>", 15))
+            )
+        },
+        {},
+        "SLM-TOK-009",
+        "gap",
+    ),
+    "T06 a stride that is negative": (
+        {"tokenizer.json": fast() | {"truncation": {"max_length": 8, "stride": -1}}},
+        {},
+        "SLM-TOK-010",
+        "stride",
+    ),
+    "T06 a length that is text": (
+        {"tokenizer.json": fast(), "tokenizer_config.json": {"model_max_length": "512"}},
+        {},
+        "SLM-TOK-010",
+        "truncation",
+    ),
+    "T08 a negative padding": (
+        {"tokenizer.json": fast() | {"padding": {"strategy": {"Fixed": -1}}}},
+        {},
+        "SLM-TOK-010",
+        "padding",
+    ),
+    "T07 a post-processor that repeats the text": (
+        {"tokenizer.json": fast(processor={"type": "Sequence", "processors": [REPEATING] * 8})},
+        {},
+        "SLM-TOK-010",
+        "growth",
+    ),
+    "T07 a rule that writes a long text": (
+        {"tokenizer.json": fast() | {"normalizer": {"type": "Prepend", "prepend": "a" * 2**21}}},
+        {},
+        "SLM-TOK-010",
+        "too-many-steps",
+    ),
     "no tokenizer": ({}, {}, "SLM-TOK-001", "no-tokenizer"),
     "a configuration of a tokenizer without its vocabulary": (
         {"tokenizer_config.json": {"tokenizer_class": "BertTokenizer"}},
@@ -252,6 +306,13 @@ def test_each_defect_fails_in_exactly_one_requirement(tmp_path, name):
     files, config, requirement, code = DEFECTS[name]
     folder = with_tokenizer(tmp_path, {"tokenizer_config.json": {}} | files, config=config)
     assert failures(folder) == {requirement: code}
+
+
+@pytest.mark.parametrize("odd", [None, 3, "x", [], {}, [{}], {"normalizers": 3}, {"type": []}])
+def test_odd_settings_say_nothing(tmp_path, odd):
+    keys = ("truncation", "padding", "normalizer", "pre_tokenizer", "decoder", "post_processor")
+    files = {"tokenizer.json": fast() | dict.fromkeys(keys, odd)}
+    assert failures(with_tokenizer(tmp_path, files)) == {}
 
 
 def test_messages_name_file_token_and_row(tmp_path):

@@ -89,17 +89,6 @@ def test_other_weights_named_by_the_configuration(tmp_path: Path) -> None:
     assert outcomes(tmp_path) == {"SLM-WGT-001": "weights-elsewhere"}
 
 
-def test_odd_headers_pass_with_a_remark(tmp_path: Path) -> None:
-    tensors, header, blob = llama_tensors(), {}, b""
-    for name, value in tensors.items():
-        end = len(blob) + value.nbytes
-        header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": [len(blob), end]}
-        blob += value.tobytes()
-    make_package(tmp_path, files={WEIGHTS: raw_safetensors(" " + json.dumps(header), blob)})
-    assert outcomes(tmp_path) == {}
-    assert "legal but odd: model.safetensors: blank" in judge("SLM-WGT-001", tmp_path)
-
-
 # --- 002 ---
 
 
@@ -374,3 +363,168 @@ def test_a_pickle_in_place_of_the_weights_is_one_finding(tmp_path: Path, name: s
     pickled(tmp_path / name)
     assert set(outcomes(tmp_path, "PKG", "WGT")) == {"SLM-PKG-003"}
     assert wgt_001(tmp_path).blocked_by == "SLM-PKG-003"
+
+
+# --- 008 ---
+
+
+def headed(change: Callable[[dict[str, Any]], None], before: str = "") -> bytes:
+    """The weights with a changed header; a byte stands before the last tensor."""
+    header: dict[str, Any] = {}
+    blob = b""
+    for name, value in llama_tensors().items():
+        begin, blob = len(blob), blob + value.tobytes()
+        at = [begin, len(blob)]
+        header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": at}
+    change(header)
+    return raw_safetensors(before + json.dumps(header), blob)
+
+
+@pytest.mark.parametrize(
+    ("change", "before", "code"),
+    [
+        (lambda _: None, " ", "leading-blank"),
+        (lambda h: h[NORM].update(note=1), "", "extra-key"),
+        (lambda h: h.update(__metadata__=None), "", "null-metadata"),
+        (lambda _: None, "", ""),
+        (lambda h: h.update(__metadata__={}), "", ""),
+    ],
+)
+def test_odd_headers(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], before: str, code: str
+) -> None:
+    make_package(tmp_path, files={WEIGHTS: headed(change, before)})
+    assert outcomes(tmp_path) == ({"SLM-WGT-008": code} if code else {})
+
+
+def test_a_misaligned_tensor(tmp_path: Path) -> None:
+    tensors = {"aaa": np.ones(1, np.uint8), **llama_tensors()}
+    header, blob = {}, b""
+    for name, value in tensors.items():
+        begin, blob = len(blob), blob + value.tobytes()
+        kind = "U8" if name == "aaa" else "F32"
+        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": [begin, len(blob)]}
+    make_package(tmp_path, files={WEIGHTS: raw_safetensors(header, blob)})
+    assert outcomes(tmp_path) == {"SLM-WGT-008": "misaligned"}
+
+
+# --- 009 ---
+
+
+def layered(folder: Path, change: Callable[[dict[str, Any]], None], layers: int = 3) -> Path:
+    """A Llama of matrices that are large enough to be judged."""
+    shapes = {"q_proj": (32, 32), "k_proj": (32, 32), "v_proj": (32, 32), "o_proj": (32, 32)}
+    names = {f"self_attn.{name}.weight": shape for name, shape in shapes.items()}
+    names |= {f"mlp.{name}_proj.weight": (48, 32) for name in ("gate", "up")}
+    names |= {"mlp.down_proj.weight": (32, 48)}
+    rng = np.random.default_rng(1)
+    tensors = {"model.embed_tokens.weight": rng.normal(size=(64, 32)).astype(np.float32)}
+    for layer in range(layers):
+        at = f"model.layers.{layer}"
+        for name, shape in names.items():
+            tensors[f"{at}.{name}"] = rng.normal(size=shape).astype(np.float32)
+        tensors[f"{at}.input_layernorm.weight"] = np.ones(32, np.float32)
+        tensors[f"{at}.self_attn.q_proj.bias"] = np.zeros(32, np.float32)
+        tensors[f"{at}.self_attn.mask"] = np.tril(np.ones((1, 1, 64, 64), np.float32))
+    change(tensors)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": layers}
+    return make_package(
+        folder,
+        config=sizes | {"vocab_size": 64, "num_key_value_heads": 2},
+        tensors={name: np.ascontiguousarray(value) for name, value in tensors.items()},
+    )
+
+
+def copy(start: int, end: int, leave: str = "none") -> Callable[[dict[str, Any]], None]:
+    """Give one layer the tensors of another."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        for name in list(tensors):
+            if f"layers.{start}." in name and leave not in name:
+                tensors[name.replace(f"layers.{start}.", f"layers.{end}.")] = tensors[name]
+
+    return change
+
+
+def fill(layer: int, value: float, only: str = "") -> Callable[[dict[str, Any]], None]:
+    """Give the matrices of a layer one value."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        for name, tensor in tensors.items():
+            if f"layers.{layer}." in name and only in name:
+                tensors[name] = np.full_like(tensor, value)
+
+    return change
+
+
+def nothing(_: dict[str, Any]) -> None:
+    """A sound model: its masks, norms and biases are the same in all layers."""
+
+
+def doubled_embedding(tensors: dict[str, Any]) -> None:
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+
+
+def fresh_adapters(tensors: dict[str, Any]) -> None:
+    rng = np.random.default_rng(2)
+    for layer in range(3):
+        at = f"model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{at}.lora_A.weight"] = rng.normal(size=(32, 32)).astype(np.float32)
+        tensors[f"{at}.lora_B.weight"] = np.zeros((32, 32), np.float32)
+
+
+def experts_alike(tensors: dict[str, Any]) -> None:
+    for layer in range(3):
+        for part in ("w1", "w2"):
+            one = np.random.default_rng(layer).normal(size=(48, 32)).astype(np.float32)
+            for expert in range(4):
+                tensors[f"model.layers.{layer}.mlp.experts.{expert}.{part}"] = one
+
+
+def numbered_embeddings(tensors: dict[str, Any]) -> None:
+    for number in range(3):
+        tensors[f"tables.{number}.weight"] = tensors["model.embed_tokens.weight"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (copy(0, 2), "copied-layer"),
+        (copy(1, 2, leave="layernorm"), "copied-layer"),
+        (fill(1, 0.0), "constant-layer"),
+        (fill(2, 0.02), "constant-layer"),
+        (copy(0, 2, leave="up_proj"), ""),
+        (fill(1, 0.0, only="o_proj"), ""),
+        (nothing, ""),
+        (doubled_embedding, ""),
+        (fresh_adapters, ""),
+        (experts_alike, ""),
+        (numbered_embeddings, ""),
+    ],
+)
+def test_layers_without_weights_of_their_own(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], code: str
+) -> None:
+    layered(tmp_path, change)
+    assert outcomes(tmp_path) == ({"SLM-WGT-009": code} if code else {})
+
+
+def test_a_copied_layer_is_told_with_its_original(tmp_path: Path) -> None:
+    layered(tmp_path, copy(0, 2))
+    found = failure("SLM-WGT-009", tmp_path)
+    assert found.got == "the matrices of 'model.layers.2' are those of 'model.layers.0'"
+
+
+def test_a_layer_that_changed_since_the_recording_is_one_failure(tmp_path: Path) -> None:
+    write_evidence(layered(tmp_path, nothing))
+    layered(tmp_path, copy(0, 2))
+    assert outcomes(tmp_path) == {"SLM-WGT-006": "weights-changed"}
+
+
+def test_a_model_in_a_pipeline_has_its_layers_judged(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    one = {part: rng.normal(size=(32, 32)).astype(np.float32) for part in ("a", "b")}
+    tensors = {f"0.encoder.layer.{layer}.{part}": one[part] for layer in (0, 1) for part in one}
+    tensors["2.linear.weight"] = rng.normal(size=(32, 32)).astype(np.float32)
+    make_package(tmp_path, tensors=tensors)
+    assert failure("SLM-WGT-009", tmp_path).code == "copied-layer"

@@ -44,7 +44,8 @@ class Started:
 
     def __init__(self, room: Path, *arguments: object, stdout=subprocess.PIPE) -> None:
         self.scratch = room / "scratch"
-        self.mark = f"SLM_TEST_MARK={os.urandom(8).hex()}"
+        # A name of a family that is handed on to the model's process.
+        self.mark = f"PYTHONTESTMARK={os.urandom(8).hex()}"
         name, value = self.mark.split("=")
         self.process = subprocess.Popen(
             [sys.executable, "-c", HEEDING, *PROGRAM[1:], *map(str, arguments)],

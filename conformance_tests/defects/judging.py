@@ -1,4 +1,4 @@
-"""What a check says of a folder, and the two assertions that all tests here are made of."""
+"""What a check says of a folder, and the assertions that all tests here are made of."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def assert_fails(folder: Path, requirement: str, *words: str, **options: object)
             f"{word!r} is not in\n{text}"
         )
     return said
+
+
+def assert_warns(folder: Path, requirement: str) -> None:
+    """Nothing fails, and exactly one requirement warns."""
+    report = judged(folder)
+    told = [r.id for r in report.results if r.outcome is Outcome.WARN]
+    assert (report.failures, told) == ([], [requirement]), render(report, View(verbose=True))
 
 
 def assert_conformant(folder: Path, **options: object) -> Report:

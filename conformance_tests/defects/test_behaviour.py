@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from judging import assert_conformant, assert_fails, assert_patched_fails, judged
+from judging import assert_conformant, assert_fails, assert_patched_fails, assert_warns, judged
 from packages import MIT, edit, edit_json, edit_weights, forget
 
 from slmconform.measure.loading import compared
@@ -166,6 +166,13 @@ def test_a_tokenizer_that_the_library_cannot_build(package):
     assert_fails(folder, "SLM-TOK-005", "AutoTokenizer")
 
 
+def test_a_tokenizer_whose_pattern_makes_the_library_panic(package):
+    folder = package("llama")
+    where = {"pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": False}
+    edit_json(folder, "tokenizer.json", lambda t: t.update(pre_tokenizer={"type": "Split"} | where))
+    assert_fails(folder, "SLM-TOK-011", "PanicException", "text of")
+
+
 def test_a_tokenizer_that_lowers_its_text(package):
     folder = package("llama")
     edit_json(folder, "tokenizer.json", lambda t: t.update(normalizer={"type": "Lowercase"}))
@@ -178,18 +185,40 @@ def test_a_tokenizer_without_its_decoder(package):
     assert_fails(folder, "SLM-TOK-007", "The quick brown fox", "Ġ")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("m['role'] }}>", "m['role'] }}:", ("<user>", "<user:")),
-        ("{% for m", "{{ raise_exception('only one turn') }}{% for m", ("only one turn",)),
-    ],
-    ids=["changed", "raising"],
-)
-def test_a_chat_template_that_renders_otherwise(package, old, new, words):
+def test_a_chat_template_that_renders_otherwise(package):
     folder = package("llama")
-    edit(folder, "chat_template.jinja", old, new)
-    assert_fails(folder, "SLM-TOK-008", *words)
+    edit(folder, "chat_template.jinja", "m['role'] }}>", "m['role'] }}:")
+    assert_fails(folder, "SLM-TOK-008", "<user>", "<user:")
+
+
+def test_a_chat_template_that_refuses_the_recorded_conversation(package):
+    folder = package("llama")
+    refused = (
+        "{% if messages|length > 1 %}{{ raise_exception('only one turn') }}{% endif %}{% for m"
+    )
+    edit(folder, "chat_template.jinja", "{% for m", refused)
+    assert_fails(folder, "SLM-TOK-008", "only one turn")
+
+
+def test_a_chat_template_that_refuses_every_conversation(package):
+    folder = package("llama")
+    edit(folder, "chat_template.jinja", "{% for m", "{{ raise_exception('never') }}{% for m")
+    assert_fails(folder, "SLM-TOK-014", "never")
+
+
+def test_a_chat_template_that_does_not_end(package):
+    folder = package("llama")
+    loops = "".join(f"{{% for {x} in range(99999) %}}" for x in "abc") + "{% endfor %}" * 3
+    edit(folder, "chat_template.jinja", "{% for m", loops + "{% for m")
+    forget(folder)
+    assert_fails(folder, "SLM-TOK-014", "no end after 5 s")
+
+
+def test_a_chat_template_that_drops_a_message(package):
+    folder = package("llama")
+    edit(folder, "chat_template.jinja", "in messages %}", "in messages[-1:] %}")
+    forget(folder)
+    assert_warns(folder, "SLM-TOK-015")
 
 
 def test_a_chat_template_removed(package):
@@ -200,7 +229,9 @@ def test_a_chat_template_removed(package):
 
 def test_a_chat_template_added(package):
     folder = package("bert")
-    (folder / "chat_template.jinja").write_text("{{ nothing.at.all }}", "utf-8")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.content }}{% endfor %}", "utf-8"
+    )
     assert_fails(folder, "SLM-TOK-008", "a chat template", "none, as recorded")
 
 
@@ -220,6 +251,14 @@ def test_a_tensor_that_no_parameter_takes(package):
     edit_weights(folder, lambda t: t.update({"bert.extra.weight": torch.ones(3)}))
     forget(folder, manifest=True)
     assert_fails(folder, "SLM-IFC-002", "1 unexpected: bert.extra.weight", "ignores")
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_configuration_of_a_far_larger_model(package, name):
+    folder = package(name)
+    edit_json(folder, "config.json", lambda c: c.update(intermediate_size=2**18))
+    forget(folder)
+    assert_fails(folder, "SLM-CFG-006", "parameters of at least", "weights of", "at most 4,194,304")
 
 
 def test_a_head_of_another_size(package):

@@ -12,7 +12,7 @@ from slmconform.engine.plan import load_checks
 from slmconform.engine.registry import Stage
 
 ID = re.compile(r"SLM-[A-Z]{3}-\d{3}")
-EXPECTING = ("assert_fails", "assert_patched_fails", "expect")
+EXPECTING = ("assert_fails", "assert_patched_fails", "assert_warns", "expect")
 
 
 def expected_ids():

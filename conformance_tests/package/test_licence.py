@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 import tomllib
 from importlib.resources import files
 
@@ -148,6 +150,69 @@ def test_card_ids_become_expressions():
     assert licence.from_card("My (own) licence!") == "LicenseRef-my-own-licence"
 
 
+# What the hub lists as licences of models, besides `other` and `unknown`: those of the SPDX list,
+# and families and licences of one's own, which have no id there.
+LISTED = re.findall(
+    r"\S+",
+    """
+afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda
+cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0
+cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0
+cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 ecl-2.0 epl-1.0
+epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 gpl-2.0 gpl-3.0 isc lgpl-2.1 lgpl-3.0 lgpl-lr lppl-1.3c mit
+mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openmdw-1.0 osl-3.0 pddl postgresql unlicense wtfpl zlib
+""",
+)
+OUTSIDE = re.findall(
+    r"\S+",
+    """
+apple-amlr apple-ascl bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd cc
+creativeml-openrail-m deepfloyd-if-license fair-noncommercial-research-license gemma gfdl gpl
+grok2-community h-research intel-research lgpl llama2 llama3 llama3.1 llama3.2 llama3.3 llama4
+openrail openrail++
+""",
+)
+
+
+@pytest.mark.parametrize("stated", LISTED + OUTSIDE)
+def test_every_licence_of_the_hub_has_an_expression(tmp_path, stated):
+    meant = licence.from_card(stated)
+    assert licence.parse(meant).text == meant
+    assert meant.startswith(licence.REFERENCE) == (stated in OUTSIDE)
+    assert licence.agrees(stated, licence.parse(meant).ids)
+    (tmp_path / "README.md").write_text(front(f"license: {stated}"))
+    assert licence.inferred_licence(scan(tmp_path)) == meant
+
+
+@pytest.mark.parametrize("stated", OUTSIDE)
+def test_a_name_that_only_the_hub_has_is_told_what_to_write(stated):
+    with pytest.raises(licence.InvalidLicence) as caught:
+        licence.parse(stated)
+    assert f"write {licence.from_card(stated)!r}" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 500_000 + "MIT" + ")" * 500_000,
+        "MIT" + " OR MIT" * 140_000 + " OR",
+        "MIT/" * 250_000,
+        "x" * 10**6,
+        " " * 10**6,
+        "MIT AND " * 100_000,
+        "\u202e" * 10**6,
+    ],
+    ids=lambda text: ascii(text[:8]),
+)
+def test_enormous_texts_are_refused_in_time(text):
+    start = time.monotonic()
+    with pytest.raises(licence.InvalidLicence) as caught:
+        licence.parse(text)
+    assert time.monotonic() - start < 10
+    assert len(str(caught.value)) < 1000
+    assert licence.parse(licence.from_card(text)).text
+
+
 def front(text: str) -> str:
     return f"---\n{text}\n---\n# Title\n"
 
@@ -158,6 +223,7 @@ def front(text: str) -> str:
         (front("license: apache-2.0"), ("apache-2.0",), "Apache-2.0"),
         (front('license: "mit"  # as asked'), ("mit",), "MIT"),
         (front("license: [mit, apache-2.0]"), ("mit", "apache-2.0"), "MIT OR Apache-2.0"),
+        (front("license: [mit, isc, mit]"), ("mit", "isc"), "MIT OR ISC"),
         (front("license:\n  - mit\n- isc\ntags:\n- a"), ("mit", "isc"), "MIT OR ISC"),
         (front("license: other\nlicense_name: x-1"), ("x-1",), "LicenseRef-x-1"),
         (front("license: gemma"), ("gemma",), "LicenseRef-gemma"),
@@ -212,3 +278,13 @@ def test_files_that_hold_licences(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     assert sorted(t.path for t in licence.read(scan(tmp_path)).texts) == sorted(names)
+
+
+def test_files_that_hold_notices(tmp_path):
+    here = ["NOTICE", "Notice.txt", "third-party-notices.md", "LICENSES/x.notice"]
+    others = ["LICENSE", "notice.py", "notices.json", "sub/NOTICE", "README.md"]
+    for number, name in enumerate(here + others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"Words: {number}!", "utf-16" if number == 1 else "utf-8")
+    found = licence.notices(scan(tmp_path))
+    assert sorted(found.replace("words ", "").split()) == ["0", "1", "2", "3"]

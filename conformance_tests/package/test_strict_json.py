@@ -10,8 +10,10 @@ import pytest
 from slmconform.package.problem import PackageProblem
 from slmconform.package.strict_json import (
     DEPTH_LIMIT,
+    INDEX_SIZE_LIMIT,
     LARGE_SIZE_LIMIT,
     SIZE_LIMIT,
+    VALUE_LIMIT,
     loads,
     size_limit,
 )
@@ -35,6 +37,7 @@ def code(data: bytes) -> str:
         (b'{"a": NaN}', "not-finite"),
         (b'{"a": -Infinity}', "not-finite"),
         (b'{"a": 1e999}', "not-finite"),
+        (b'{"a": ' + b"1" * 400 + b".5}", "not-finite"),
         (b'{"a": -1E+4000}', "not-finite"),
         (b'{"a": ' + b"9" * 41 + b"}", "too-many-digits"),
         (b'{"a": ' + b"9" * 5000 + b"}", "too-many-digits"),
@@ -86,8 +89,21 @@ def test_line_and_column_of_a_syntax_error() -> None:
 
 def test_size_limits() -> None:
     assert size_limit("config.json") == size_limit("my/index.json") == SIZE_LIMIT
-    for path in ("tokenizer.json", "sub/vocab.json", "model.safetensors.index.json"):
+    for path in ("tokenizer.json", "sub/vocab.json"):
         assert size_limit(path) == LARGE_SIZE_LIMIT
+    assert size_limit("model.safetensors.index.json") == INDEX_SIZE_LIMIT
+
+
+@pytest.mark.parametrize("value", ["{}", "1", '""', "[]"])
+def test_the_number_of_values_is_bounded(value: str) -> None:
+    text = "[" + ",".join([value] * (VALUE_LIMIT + 1)) + "]"
+    with pytest.raises(PackageProblem) as caught:
+        loads(text.encode(), "model.safetensors.index.json")
+    assert caught.value.code == "too-many-values"
+
+
+def test_commas_in_strings_are_no_values() -> None:
+    assert loads(json.dumps("," * VALUE_LIMIT).encode(), "x") == "," * VALUE_LIMIT
 
 
 def test_a_vocabulary_is_parsed_quickly() -> None:

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from package_builders import make_package
 from tokenizer_builders import added, as_files, fast, roles, sentencepiece_model
 
-from slmconform.package import sentencepiece
+from slmconform.package import chat_templates, sentencepiece
 from slmconform.package.embedding import input_embedding
 from slmconform.package.folder import scan
 from slmconform.package.special_tokens import contradictions
@@ -142,38 +143,63 @@ def test_pieces_cut_anywhere_raise_and_never_crash():
             continue
 
 
+NAMED = [{"name": "tools", "template": "t"}, {"name": "default", "template": "d"}]
+KEY = "tokenizer_config.json: chat_template"
+
+
 @pytest.mark.parametrize(
-    ("tables", "template"),
+    ("tables", "templates"),
     [
-        ({"chat_template.jinja": "{{ a }}"}, "{{ a }}"),
-        ({"chat_template.json": {"chat_template": "{{ b }}"}}, "{{ b }}"),
-        ({"tokenizer_config.json": {"chat_template": "{{ c }}"}}, "{{ c }}"),
+        ({"chat_template.jinja": "{{ a }}"}, {"chat_template.jinja": "{{ a }}"}),
+        (
+            {"chat_template.json": {"chat_template": "{{ b }}"}},
+            {"chat_template.json: chat_template": "{{ b }}"},
+        ),
+        ({"tokenizer_config.json": {"chat_template": "{{ c }}"}}, {KEY: "{{ c }}"}),
         (
             {
                 "chat_template.jinja": "{{ a }}",
+                "additional_chat_templates/rag.jinja": "{{ r }}",
                 "tokenizer_config.json": {"chat_template": "{{ c }}"},
             },
-            "{{ a }}",
+            {
+                "chat_template.jinja": "{{ a }}",
+                "additional_chat_templates/rag.jinja": "{{ r }}",
+                KEY: "{{ c }}",
+            },
         ),
         (
-            {
-                "tokenizer_config.json": {
-                    "chat_template": [
-                        {"name": "tools", "template": "t"},
-                        {"name": "default", "template": "d"},
-                    ]
-                }
-            },
-            "d",
+            {"tokenizer_config.json": {"chat_template": NAMED}},
+            {f"{KEY}, 'tools'": "t", f"{KEY}, 'default'": "d"},
         ),
-        ({"tokenizer_config.json": {"chat_template": [3, {"name": []}]}}, None),
-        ({"tokenizer_config.json": {"chat_template": 3}}, None),
-        ({"chat_template.json": []}, None),
-        ({"vocab.txt": "a"}, None),
+        ({"tokenizer_config.json": {"chat_template": {"x": "t"}}}, {f"{KEY}, 'x'": "t"}),
+        ({"tokenizer_config.json": {"chat_template": None}}, {}),
+        ({"chat_template.json": []}, {}),
+        ({"vocab.txt": "a"}, {}),
     ],
 )
-def test_chat_templates(tmp_path, tables, template):
-    assert files(tmp_path, tables).chat_template == template
+def test_every_chat_template_is_found(tmp_path, tables, templates):
+    found = chat_templates.read(scan(make_package(tmp_path, files=as_files(tables))))
+    assert {one.where: one.text for one in found.found} == templates
+    assert found.problems == ()
+    assert bool(found) is bool(templates)
+
+
+@pytest.mark.parametrize(
+    ("tables", "code"),
+    [
+        ({"tokenizer_config.json": {"chat_template": [3, {"name": []}]}}, "not-a-template"),
+        ({"tokenizer_config.json": {"chat_template": 3}}, "not-a-template"),
+        ({"chat_template.jinja": b"\xff"}, "not-utf8"),
+        ({"chat_template.jinja": " " * (2**16 + 1)}, "too-large"),
+        ({"tokenizer_config.json": {"chat_template": " " * (2**16 + 1)}}, "too-large"),
+        ({f"additional_chat_templates/{n}.jinja": " " * 2**16 for n in range(3)}, "too-large"),
+    ],
+)
+def test_what_is_no_template_is_told(tmp_path, tables, code):
+    found = chat_templates.read(scan(make_package(tmp_path, files=as_files(tables))))
+    assert [one.code for one in found.problems] == [code]
+    assert found
 
 
 def entry(name: str, *shape: int) -> tuple[str, TensorEntry]:

@@ -101,4 +101,6 @@ def test_the_published_similarities_come_out_of_the_loaded_model(package: Path):
     for (one, other), published in SIMILARITIES.items():
         assert float(vectors[one] @ vectors[other]) == pytest.approx(published, abs=5e-5)
     first = embed(["hello world"])[0, :5].tolist()
-    assert first == pytest.approx(HELLO_WORLD, abs=5e-6)  # five decimals are published
+    # Half a unit of the fifth decimal, and what processors differ by in float32: the third value
+    # is 0.006735 to within 2e-8, at the very edge of what rounds to the published one.
+    assert first == pytest.approx(HELLO_WORLD, abs=5e-6 + 1e-7)

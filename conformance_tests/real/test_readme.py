@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from own_code import own_code
 
 from slmconform.cli import main
 from slmconform.standard.catalogue import catalogue
@@ -18,16 +19,21 @@ FENCES = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
-    """The lines of a check but those that name versions."""
+    """The lines of a check but those that name the versions and layers of this machine."""
     main(["check", *arguments])
-    return [line for line in capsys.readouterr().out.splitlines() if not line.startswith("on cpu")]
+    return portable(capsys.readouterr().out.splitlines())
+
+
+def portable(lines: list[str]) -> list[str]:
+    """The first line and all from the first empty one on."""
+    return [*lines[:1], *lines[lines.index("") :]]
 
 
 def test_the_first_screen_is_real(capsys: pytest.CaptureFixture[str]):
     shown = FENCES[0][1].splitlines()
     assert shown[0] == "$ slmconform check reference_models/llama-assistant"
     real = printed(capsys, str(ROOT / "reference_models" / "llama-assistant"))
-    assert [line for line in shown[1:] if not line.startswith("on cpu")] == real
+    assert portable(shown[1:]) == real
 
 
 def test_the_failure_is_real(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -38,6 +44,16 @@ def test_the_failure_is_real(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     shown = FENCES[1][1].replace("./model", str(model)).splitlines()
     start = real.index(shown[0])
     assert real[start : start + len(shown)] == shown
+
+
+def test_what_a_strangers_code_reaches_for_is_real(capsys: pytest.CaptureFixture[str], tmp_path):
+    (shown,) = [text for _, text in FENCES if text.startswith("FAIL  SLM-IFC-011")]
+    look_up = "import socket\ntry:\n    socket.getaddrinfo('weights.example', 443)\n"
+    model = own_code(tmp_path / "model", build=f"{look_up}except OSError:\n    pass")
+    real = printed(capsys, str(model), "--trust-code")
+    wanted = shown.replace("./model", str(model)).splitlines()
+    start = real.index(wanted[0])
+    assert real[start : start + len(wanted)] == wanted
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch):

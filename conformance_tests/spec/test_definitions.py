@@ -11,7 +11,15 @@ from package_builders import make_package, raw_safetensors
 from spec_documents import SPEC
 
 from slmconform.engine.verdict import EXIT
-from slmconform.package import code, documents, folder, strict_json, tensors
+from slmconform.package import (
+    code,
+    documents,
+    folder,
+    gguf_header,
+    onnx_model,
+    strict_json,
+    tensors,
+)
 from slmconform.package.configuration import HEADS, LAYERS, OPTIONAL, POSITIONS, VOCABULARY, WIDTH
 from slmconform.package.read import Package
 from slmconform.standard.files import EVIDENCE_LIMIT
@@ -59,12 +67,19 @@ def test_names_outside_ascii_are_escaped_and_sorted_by_code_point(tmp_path):
         ("`slm.toml` | 1", ""),
         ("each evidence file", f"{EVIDENCE_LIMIT // MIB} MiB"),
         ("a JSON file", f"{strict_json.SIZE_LIMIT // MIB} MiB"),
-        ("a JSON file that grows", f"{strict_json.LARGE_SIZE_LIMIT // MIB} MiB"),
+        ("a JSON file that grows with the voc", f"{strict_json.LARGE_SIZE_LIMIT // MIB} MiB"),
+        ("a JSON file that grows with the num", f"{strict_json.INDEX_SIZE_LIMIT // MIB} MiB"),
+        ("values of a JSON file, or", f"2^{strict_json.VALUE_LIMIT.bit_length() - 1}"),
+        ("values of a JSON file that", f"2^{strict_json.LARGE_VALUE_LIMIT.bit_length() - 1}"),
         ("depth of a JSON value", f"{strict_json.DEPTH_LIMIT}"),
         ("digits of a JSON integer", f"{strict_json.DIGIT_LIMIT}"),
         ("safetensors header", f"{tensors.HEADER_LIMIT // MIB} MiB"),
+        ("all safetensors headers", f"{tensors.ALL_HEADERS_LIMIT // MIB} MiB"),
         ("rank of a tensor", f"{tensors.RANK_LIMIT}"),
         ("an axis of a tensor", f"2^{tensors.DIMENSION_LIMIT.bit_length() - 1}"),
+        ("tensors of a GGUF file", f"{gguf_header.ROW_LIMIT:,}"),
+        ("tensors, keys and strings of a GGUF file", f"{gguf_header.COUNT_LIMIT:,}"),
+        ("fields of an ONNX file", f"{onnx_model.FIELD_LIMIT:,}"),
         ("a Python source file", f"{code.SOURCE_LIMIT // MIB} MiB"),
         ("all Python source files together", f"{code.SOURCES_LIMIT // MIB} MiB"),
     ],
@@ -81,7 +96,7 @@ def test_names_of_tensors_have_the_length_of_the_reader():
 
 
 def test_large_json_files_are_those_that_the_page_lists():
-    named = re.findall(r"`\*([^`*]+)\*?([^`]*)`", row_of("a JSON file that grows"))
+    named = re.findall(r"`\*([^`*]+)\*?([^`]*)`", row_of("a JSON file that grows with the voc"))
     for middle, rest in named:
         path = f"x{middle}{rest}" if middle.endswith(".json") else f"{middle}y{rest}"
         assert strict_json.size_limit(path) == strict_json.LARGE_SIZE_LIMIT, path

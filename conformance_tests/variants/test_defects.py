@@ -57,14 +57,14 @@ def test_gguf_cut_off(package):
     folder = package("gguf")
     content = (folder / GGUF).read_bytes()
     (folder / GGUF).write_bytes(content[: len(content) * 2 // 3])
-    assert_fails(folder, "SLM-VAR-001", "gguf-truncated", "fewer than the header describes")
+    assert_fails(folder, "SLM-PKG-006", "gguf-truncated", "fewer than the header describes")
 
 
 def test_onnx_cut_off(package):
     folder = package("onnx")
     content = (folder / ONNX).read_bytes()
     (folder / ONNX).write_bytes(content[: len(content) // 2])
-    assert_fails(folder, "SLM-VAR-001", "onnx-structure", ONNX)
+    assert_fails(folder, "SLM-PKG-006", "onnx-structure", ONNX)
 
 
 def test_file_missing(package):
@@ -249,7 +249,7 @@ def test_what_is_recorded_of_variants(package, tmp_path):
 def test_files_of_variants_stand_beside_those_of_the_package(package):
     folder = package("safetensors", "gguf")
     assert files_of_variants(Package(folder)) == {HALF, GGUF}
-    (folder / "more.gguf").write_bytes(b"GGUF")
+    (folder / "more.gguf").write_bytes((folder / GGUF).read_bytes())
     bad, results = made.outcomes(folder)
     assert bad == {"SLM-PKG-004": "file-added"}
     assert "more.gguf" in results["SLM-PKG-004"].finding.got

@@ -79,7 +79,8 @@ def test_gguf_metadata_of_every_type_is_passed_over(opened):
         (made.raw_gguf([(b"w", (1,) * 9, F32, 0)], data=68), "gguf-shape"),
         (made.raw_gguf([(b"w", (32,), 4, 0)], data=68), "gguf-type"),
         (made.raw_gguf([(b"w", (32,), F32, 4)], data=200), "gguf-offset"),
-        (made.raw_gguf([(b"w", (2**60, 2**60), F32, 0)], data=68), "gguf-truncated"),
+        (made.raw_gguf([(b"w", (2**60, 2**60), F32, 0)], data=68), "gguf-shape"),
+        (made.raw_gguf([(b"w", (2**40, 2**40), F32, 0)], data=68), "gguf-truncated"),
         (made.raw_gguf([MATRIX], data=67), "gguf-truncated"),
         (GOOD[:40], "gguf-truncated"),
         (
