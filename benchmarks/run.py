@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ for path in pathlib.Path(sys.argv[1]).rglob("*"):
         with path.open("rb") as file:
             hashlib.file_digest(file, "sha256")
 """
+NOTHING = "operator:is_"  # a function of two arguments that does nothing
 # What a measurement is made of, by its module and name: passes in the model's dtype or in float64,
 # or steps of three passes, forward and backward.
 DOUBLE = ("forward.float64", "invariance.", "own_loss.in_float64", "own_loss.accumulated")
@@ -150,6 +152,31 @@ def static(model: Path) -> None:
     print(f"  a static check imports torch: {seen.stdout.decode().split()[-1]}")
 
 
+def sandbox(model: Path) -> None:
+    """A job that does nothing, in the sandbox over outside it; with own code it is sealed too."""
+    from slmconform.engine.confinement import confinement
+    from slmconform.engine.options import CheckOptions
+    from slmconform.isolation.client import ForkServer, Job
+    from slmconform.package.read import Package
+
+    def job(server: ForkServer, scratch: str, **changes: Any) -> float:
+        given = replace(confinement(Package(model), CheckOptions(), scratch), **changes)
+        start = time.perf_counter()
+        ending = server.run(Job(NOTHING, {}, given), timeout=60, on_record=lambda _: None)
+        if ending.kind != "complete":
+            raise RuntimeError(ending.detail)
+        return time.perf_counter() - start
+
+    with ForkServer() as server, tempfile.TemporaryDirectory() as scratch:
+        bare = Job(NOTHING, {})
+        endings = [server.run(bare, timeout=60, on_record=lambda _: None) for _ in range(20)]
+        floor = min(ending.wall_s for ending in endings)
+        kept = min(job(server, scratch) for _ in range(20))
+        sealed = min(job(server, scratch, code=str(model)) for _ in range(20))
+    for what, got in (("sandbox", kept), ("sandbox, own code sealed", sealed)):
+        row(what, got, floor, f"+{(got - floor) * 1e3:.0f} ms (budget +50 ms)")
+
+
 def _passes(timings: list[dict[str, Any]]) -> dict[str, int]:
     """Passes and steps by kind; the second process makes one native pass of its own."""
     passes = {"native": 1, **dict.fromkeys(KINDS, 0)}
@@ -209,6 +236,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{'':<34}{'measured':>12}{'floor':>12}{'ratio':>7}")
         startup()
         static(model)
+        sandbox(model)
         for profile in ("reproducible", "trainable"):
             full(model, profile)
     return 0
