@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import importlib
 import os
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from slmconform.isolation import seal
 from slmconform.isolation.audit import Auditor
 from slmconform.isolation.confinement import Confinement
+from slmconform.isolation.libc import prctl
 from slmconform.isolation.protocol import Json, RecordWriter
 from slmconform.isolation.sandbox import enter
 
@@ -164,12 +164,3 @@ def peak_bytes() -> int | None:
 def adopt_orphans() -> None:
     """Make this process the parent of every orphan below it, so that none escapes (Linux)."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def prctl(option: int, value: int) -> None:
-    """Call Linux's ``prctl``; elsewhere do nothing. Raises `OSError` where it is refused."""
-    if sys.platform != "linux":
-        return
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")

@@ -13,6 +13,8 @@ import struct
 import sys
 from collections.abc import Iterable
 
+from slmconform.isolation.libc import call
+
 # The system calls have these numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1  # flag of create_ruleset: return the version of the interface
@@ -33,8 +35,10 @@ def version() -> int:
     """Return the version of the kernel's interface, 0 where there is none."""
     if sys.platform != "linux":
         return 0
-    found = int(_libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION))
-    return max(found, 0)
+    try:
+        return call("syscall", _CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
+    except OSError:
+        return 0
 
 
 def ruleset(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -> int:
@@ -52,7 +56,7 @@ def ruleset(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -
         _SCOPES if known >= SIGNALS_FROM else 0,
     )
     size = 8 if known < _NETWORK_FROM else 16 if known < SIGNALS_FROM else 24
-    rules = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
+    rules = call("syscall", _CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     for paths, granted in (
         (read, READ),
         (write, rights & ~_EXECUTE),
@@ -66,7 +70,7 @@ def ruleset(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -
 def restrict(rules: int) -> None:
     """Put this process under the rules for good; needs no_new_privs. Raises `OSError`."""
     try:
-        _call(_RESTRICT_SELF, rules, 0)
+        call("syscall", _RESTRICT_SELF, rules, 0)
     finally:
         os.close(rules)
 
@@ -79,18 +83,6 @@ def _grant(rules: int, path: str, rights: int) -> None:
     try:
         if not stat.S_ISDIR(os.fstat(beneath).st_mode):
             rights &= _FOR_FILES
-        _call(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", rights, beneath), 0)
+        call("syscall", _ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", rights, beneath), 0)
     finally:
         os.close(beneath)
-
-
-def _call(number: int, *arguments: object) -> int:
-    found = int(_libc().syscall(number, *arguments))
-    if found < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"landlock: {os.strerror(error)}")
-    return found
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

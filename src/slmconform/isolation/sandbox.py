@@ -7,7 +7,6 @@ system does not have is reported by its name; whoever calls decides whether that
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import struct
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from slmconform.isolation import landlock
 from slmconform.isolation.confinement import LAYERS, Confinement
+from slmconform.isolation.libc import call, prctl
 
 NOBODY = 65534  # the overflow user, who owns nothing
 OPEN_FILES = 4096
@@ -91,16 +91,16 @@ class _Namespaces:
     def enter(self, kind: int) -> None:
         """Leave one shared namespace; raises `OSError`."""
         try:
-            _unshare(kind)
+            call("unshare", kind)
         except PermissionError:
             if self._mapped:
                 raise
             self._become_root_of_own()
-            _unshare(kind)
+            call("unshare", kind)
 
     def _become_root_of_own(self) -> None:
         user, group = os.geteuid(), os.getegid()
-        _unshare(_CLONE_NEWUSER)
+        call("unshare", _CLONE_NEWUSER)
         self._mapped = True
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
@@ -185,7 +185,7 @@ def _drop(scratch: str) -> None:
     Nobody keeps one capability, to read files that only their owner may: packages and
     interpreters of root. Which files, Landlock says.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     kept = 0
     try:
         if os.geteuid() == 0:
@@ -198,7 +198,7 @@ def _drop(scratch: str) -> None:
 def _become_nobody(scratch: str) -> None:
     try:
         os.chown(scratch, NOBODY, NOBODY)
-        _prctl(_PR_SET_KEEPCAPS, 1)
+        prctl(_PR_SET_KEEPCAPS, 1)
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -211,8 +211,7 @@ def _set_capabilities(mask: int) -> None:
     """Keep only these capabilities, permitted and effective (capset(2), version 3)."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     low = struct.pack("=III", mask, mask, 0)
-    if _libc().capset(header, low + struct.pack("=III", 0, 0, 0)):
-        _raise("capset")
+    call("capset", header, low + struct.pack("=III", 0, 0, 0))
 
 
 def redirect(scratch: str) -> None:
@@ -231,22 +230,3 @@ def redirect(scratch: str) -> None:
     tempfile.tempdir = scratch
     # A cached module of the package would be run in place of the source that was read.
     sys.pycache_prefix = str(Path(scratch, "pycache"))
-
-
-def _unshare(kind: int) -> None:
-    if _libc().unshare(kind):
-        _raise("unshare")
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc().prctl(option, value, 0, 0, 0):
-        _raise(f"prctl({option})")
-
-
-def _raise(call: str) -> None:
-    number = ctypes.get_errno()
-    raise OSError(number, f"{call}: {os.strerror(number)}")
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
