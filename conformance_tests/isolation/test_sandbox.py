@@ -129,6 +129,16 @@ def test_a_cached_module_of_the_package_is_never_run(confined, package):
     assert seen["value"] == "source"
 
 
+@pytest.mark.usefixtures("whole")
+@pytest.mark.parametrize(("cuda", "own"), [(True, 6), (False, "EACCES")])
+def test_only_with_cuda_a_process_may_name_its_threads(confined, cuda, own):
+    """CUDA does so before anything else, and takes a refusal for a broken system (error 304)."""
+    _, (seen,) = confined("names_of_threads", cuda=cuda)
+    assert seen["own"] == own
+    assert seen["of a process forked later"] == str(own)
+    assert seen["of the parent"] in ("EACCES", "EINVAL")  # by Landlock or root, or by the kernel
+
+
 def test_a_job_that_requires_a_layer_that_is_missing_does_not_begin(confined, monkeypatch):
     ending, records = confined("nothing", cuda=True, required=True)  # memory is then unlimited
     assert ending.kind is Kind.REFUSED

@@ -21,12 +21,12 @@ _VERSION = 1  # flag of create_ruleset: return the version of the interface
 _PATH_BENEATH = 1
 
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
-_IOCTL_DEV = 1 << 15
+_TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 READ = _READ_FILE | _READ_DIR
 # What each version of the interface can handle: the bits below this one.
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 _EXECUTE = 1 << 0
-_FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | _IOCTL_DEV
+_FOR_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _NETWORK_FROM, _TCP = 4, 0b11  # bind and connect
 SIGNALS_FROM, _SCOPES = 6, 0b11  # abstract sockets and signals
 
@@ -60,7 +60,7 @@ def ruleset(read: Iterable[str], write: Iterable[str], devices: Iterable[str]) -
     for paths, granted in (
         (read, READ),
         (write, rights & ~_EXECUTE),
-        (devices, READ | _WRITE_FILE | _IOCTL_DEV),
+        (devices, READ | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV),
     ):
         for path in paths:
             _grant(rules, path, granted & rights)

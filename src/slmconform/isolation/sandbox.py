@@ -36,9 +36,12 @@ _SYSTEM = (
     *("/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat"),
     *("/proc/sys/vm", "/sys/devices/system", "/sys/fs/cgroup"),
 )
-# CUDA's device nodes and what its libraries read: unmeasured, no device was at hand.
-_CUDA_READ = ("/proc", "/sys/devices", "/sys/bus/pci", "/sys/module", "/etc/nvidia")
+# What CUDA's libraries read, and its device nodes. They name their threads, in files beneath /proc,
+# and take a refusal for a broken system (error 304). Of a process that is forked later only a rule
+# for all of /proc lets them; users and Landlock's own rule on tracing keep other processes out.
+_CUDA_READ = ("/sys/devices", "/sys/bus/pci", "/sys/module", "/etc/nvidia")
 _CUDA_DEVICES = "nvidia*"
+_CUDA_THREADS = "/proc"
 
 
 @dataclass(slots=True)
@@ -120,7 +123,7 @@ class _Rules:
             devices: list[str] = []
             if confinement.cuda:
                 read += _CUDA_READ
-                devices = sorted(map(str, Path("/dev").glob(_CUDA_DEVICES)))
+                devices = [_CUDA_THREADS, *sorted(map(str, Path("/dev").glob(_CUDA_DEVICES)))]
             self._made = landlock.ruleset(read, [confinement.scratch], ["/dev/null", *devices])
         except OSError as error:
             self._reason = str(error)

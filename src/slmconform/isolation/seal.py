@@ -51,6 +51,7 @@ _VARYING = frozenset(
         ),
         f"{_MODE}_any_mode_without_ignore_compile_internals",
         *("torch.nn.Module.__init__", "torch.nn.Module.__setstate__"),  # when dynamo is imported
+        *(f"time.{name}" for name in ("altzone", "daylight", "timezone", "tzname")),  # by tzset
     }
 )
 _HIDEABLE = frozenset(vars(builtins))
