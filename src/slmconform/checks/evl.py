@@ -133,7 +133,7 @@ def tolerances_are_no_wider_than_the_noise(bench: Bench) -> str:
     seen = []
     for section, found in _scores(bench):
         half = (found.high - found.low) / 2 or 1 / found.rows
-        if section.tolerance > half + ROUNDING and not section.reason.strip():
+        if not section.tolerance <= half + ROUNDING and not section.reason.strip():
             raise Nonconformance(
                 code="tolerance-too-wide",
                 where=f"{section.data}: {_named(section)}",

@@ -166,22 +166,21 @@ def checkpointing(bench: Bench) -> str:
 def recorded_gradients(bench: Bench) -> str:
     """Float64 gradients of the first recorded batch are the recorded ones."""
     from slmconform.measure.gradient import float64_gradients
-    from slmconform.measure.trajectory import summary_gap
+    from slmconform.measure.trajectory import summary_gap, whole_norm
 
     recorded = recorded_training(bench).gradients
-    here = float64_gradients(bench)
-    got = {name: g for name, g in here.of.items() if g is not None}
-    name, gap = summary_gap(got, recorded)
-    if not gap <= RECORDED * (here.norm or 1.0):
+    got = {name: g for name, g in float64_gradients(bench).of.items() if g is not None}
+    (name, gap), whole = summary_gap(got, recorded), whole_norm(recorded)
+    if not gap <= RECORDED * whole:
         raise Nonconformance(
             code="gradient-changed",
             got=f"{name}: norm or projection off by {gap:.3g}",
-            want=f"<= {RECORDED * here.norm:.1e}",
+            want=f"<= {RECORDED * whole:.1e}",
             where="the first recorded training batch in float64",
             why="outputs and loss are the recorded ones, so a backward pass was changed",
             fix="compare the library versions with `environment` in conformance/evidence.json",
         )
-    return f"{len(recorded)} gradients, off by {gap / (here.norm or 1.0):.1e} of the global norm"
+    return f"{len(recorded)} gradients, off by {gap / whole:.1e} of the global norm"
 
 
 @check("SLM-GRD-006", stage=Stage.DYNAMIC, needs=("SLM-GRD-005", "SLM-REF-002", "SLM-REF-003"))
@@ -215,7 +214,7 @@ def gradients_in_shipped_dtype(bench: Bench) -> str:
                 why="float64 gradients are right: the backward pass loses precision",
                 fix="look for casts in own backward functions, and for reduced-precision kernels",
             )
-        worst = max(worst, distance / allowed if allowed else 0.0)
+        worst = max(worst, distance / allowed)
     return f"{worst:.2f} of the allowed distance from float64"
 
 

@@ -34,22 +34,22 @@ def empirical_risk(bench: Bench) -> str:
 
     from slmconform.measure import own_loss
     from slmconform.measure.batches import probed
-    from slmconform.measure.compare import SEMANTIC
+    from slmconform.measure.compare import SEMANTIC, largest
 
     with computing("the loss that the model, or training.entry, computes"):
         exact = own_loss.in_float64(bench)
-    gap = _risk_gap(bench, exact)
-    allowed = SEMANTIC * max(1.0, abs(float(exact.value)))
+    gap, risk = _risk_gap(bench, exact)
+    allowed = SEMANTIC * max(1.0, abs(risk))
     if not gap <= allowed:
         raise _wrong_loss(bench, exact, allowed)
     with computing("the same loss in the model's own dtype"):
         native = own_loss.natively(bench)
     goal, labels = own_loss.objective(bench), probed(bench).labels
     names = goal.targets(native.outputs, labels)
-    largest = max(float(_finite(native.outputs[name]).abs().max()) for name in names)
+    most = max(largest(native.outputs[name]) for name in names)
     eps = max(torch.finfo(native.outputs[name].dtype).eps for name in names)
-    allowed = UNITS * eps * max(1.0, abs(float(native.value)), largest)
-    off = _risk_gap(bench, native)
+    off, risk = _risk_gap(bench, native)
+    allowed = UNITS * eps * max(1.0, abs(risk), most)
     if not off <= allowed:
         raise Nonconformance(
             code="loss-imprecise",
@@ -62,18 +62,15 @@ def empirical_risk(bench: Bench) -> str:
     return f"off by {gap:.1e} in float64, by {off:.1e} in {bench.loader.dtype}"
 
 
-def _finite(value: Tensor) -> Tensor:
-    return value[value.isfinite()]
-
-
-def _risk_gap(bench: Bench, own: OwnLoss) -> float:
-    """The distance of an own loss from the float64 risk of the outputs that it came with."""
+def _risk_gap(bench: Bench, own: OwnLoss) -> tuple[float, float]:
+    """The distance of an own loss from the float64 risk of its outputs, and this risk."""
     from slmconform.measure.batches import probed
     from slmconform.measure.bench import double
     from slmconform.measure.own_loss import objective
 
     labels = probed(bench).wide().labels_on(own.value.device)
-    return abs(float(objective(bench).risk(double(own.outputs), labels)) - float(own.value))
+    risk = float(objective(bench).risk(double(own.outputs), labels))
+    return abs(risk - float(own.value)), risk
 
 
 def _wrong_loss(bench: Bench, own: OwnLoss, allowed: float) -> Nonconformance:
@@ -158,8 +155,7 @@ def _gradient_gaps(bench: Bench) -> tuple[float, float, int]:
         gap = max(gap, _largest((flat - exact)[hit]))
         uncounted = max(uncounted, _largest(flat[~hit]))
         counted += int(hit.sum())
-        if other is not None:
-            control = max(control, _largest(got - other[name]))
+        control = max(control, _largest(got - other[name]))
     if control <= TELLS:
         raise Inconclusive("labels moved by one give the same gradient: this batch cannot tell")
     return gap, uncounted, counted
@@ -219,7 +215,7 @@ def saturation(bench: Bench) -> str:
         got = own.gradients[name]
         if got is None:
             raise Inconclusive(f"the loss is not computed from the {name} that are returned")
-        gap = (got.double() - closed).abs()
+        gap = (got - closed).abs()
         allowed = SATURATED_UNITS * torch.finfo(got.dtype).eps
         worst = max(worst, _largest(gap))
         if not worst <= allowed:
@@ -261,7 +257,13 @@ def recorded_loss(bench: Bench) -> str:
 
 
 def recorded_training(bench: Bench) -> TrainingRecord:
-    """The recorded training; no reference where there is none."""
+    """The recorded training; no reference where there is none, or none in the caller's dtype."""
+    declared = bench.package.require_manifest().loader.dtype
+    if bench.loader.dtype != declared:
+        raise NoReference(
+            f"the training is recorded in {declared}, the dtype of slm.toml, "
+            f"and not in {bench.loader.dtype}: leave --dtype out"
+        )
     training = bench.package.require_evidence().training
     if training is None:
         raise NoReference(

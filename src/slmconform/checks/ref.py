@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from slmconform.engine.registry import (
@@ -77,16 +78,17 @@ def _require_close(name: str, dtype: str, error: Error, reference: ErrorRecord) 
         ("rms", error.rms, reference.rms, error.rms_scale),
     ):
         allowed = allowance(dtype, recorded, scale)
+        used = got / allowed if allowed else (math.inf if got else 0.0)
         if not got <= allowed:
             raise Nonconformance(
                 code=f"{dtype}-differs",
-                got=f"{kind} error {got:.3g} against float64, {got / allowed:.3g} times the bound",
+                got=f"{kind} error {got:.3g} against float64, {used:.3g} times the bound",
                 want=f"<= {allowed:.3g}, from the error that was recorded on such a device",
                 where=f"output {name} in {dtype}",
                 why="float64 outputs are right: precision is lost, in the code or on the device",
                 fix="look for casts, and for kernels of reduced precision (TF32, bf16 sums)",
             )
-        share = max(share, got / allowed if allowed else 0.0)
+        share = max(share, used)
     return share
 
 
@@ -123,6 +125,7 @@ def recorded_device(bench: Bench) -> DeviceRecord:
 @check("SLM-REF-004", stage=Stage.DYNAMIC, needs=("SLM-REF-002", "SLM-REF-003"))
 def greedy_tokens(bench: Bench) -> str:
     """Greedy decoding gives the recorded tokens where float64 leaves no doubt."""
+    from slmconform.measure.compare import largest
     from slmconform.measure.generation import natively, prompts
     from slmconform.measure.reference import shipped
 
@@ -132,7 +135,7 @@ def greedy_tokens(bench: Bench) -> str:
     recorded = _recorded(bench, dtype).get("logits")
     if recorded is None or not evidence.greedy:
         raise NoReference("no greedy tokens are recorded for this device")
-    doubt = 2 * allowance(dtype, recorded.max_abs, float(shipped(bench)["logits"].abs().max()))
+    doubt = 2 * allowance(dtype, recorded.max_abs, largest(shipped(bench)["logits"]))
     compared = 0
     for row, want in enumerate(evidence.greedy):
         sure = next((i for i, m in enumerate(want.margins) if m <= doubt), len(want.margins))

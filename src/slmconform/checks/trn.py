@@ -60,7 +60,7 @@ def require_recipe(bench: Bench, recorded: dict[str, object]) -> None:
 @check("SLM-TRN-002", stage=Stage.DYNAMIC, needs=("SLM-TRN-001",))
 def float64_weights(bench: Bench) -> str:
     """The float64 change of every parameter is the recorded one; frozen ones do not move."""
-    from slmconform.measure.trajectory import float64_run, summary_gap
+    from slmconform.measure.trajectory import float64_run, summary_gap, whole_norm
 
     recorded = recorded_training(bench)
     run = float64_run(bench, recorded.steps)
@@ -73,8 +73,8 @@ def float64_weights(bench: Bench) -> str:
             why="the forward pass writes into it",
             fix="write into buffers, never into parameters",
         )
-    name, gap = summary_gap(run.changes, recorded.changes)
-    allowed = CHANGED * (run.norm or 1.0)
+    (name, gap), whole = summary_gap(run.changes, recorded.changes), whole_norm(recorded.changes)
+    allowed = CHANGED * whole
     if not gap <= allowed:
         raise Nonconformance(
             code="trained-weights-differ",
@@ -85,7 +85,7 @@ def float64_weights(bench: Bench) -> str:
             "parameter that the loss hardly sees",
             fix="compare the torch version with `environment` in conformance/evidence.json",
         )
-    return f"{len(run.changes)} changes, off by at most {gap / (run.norm or 1.0):.1e} of the whole"
+    return f"{len(run.changes)} changes, off by at most {gap / whole:.1e} of the whole"
 
 
 @check("SLM-TRN-003", stage=Stage.DYNAMIC, needs=("SLM-TRN-002", "SLM-GRD-006"))

@@ -7,7 +7,7 @@ never counts as "not greater".
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ SEMANTIC = 1e-10  # of max(1, max |y|): float64 noise is 4.7e-15, one float32 ul
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest absolute difference over some outputs, and where it was."""
+    """The largest absolute difference in an output, where it was, and how large the output is."""
 
     max_abs: float
     scale: float
@@ -31,6 +31,11 @@ class Difference:
     def bound(self) -> float:
         """What a float64 comparison allows."""
         return SEMANTIC * max(1.0, self.scale)
+
+    @property
+    def share(self) -> float:
+        """How much of the bound it takes."""
+        return self.max_abs / self.bound
 
     def __str__(self) -> str:
         return f"max |difference| {self.max_abs:.1e} (bound {self.bound:.1e} in float64)"
@@ -55,7 +60,7 @@ def bitwise(got: Outputs, want: Outputs) -> str:
             return f"{name}: {describe(actual)} against {describe(expected)}"
         same = bits(actual) == bits(expected)
         if not bool(same.all()):
-            flat = int((~same).flatten().int().argmax())
+            flat = int((~same).int().argmax())
             one, other = actual.flatten()[flat].item(), expected.flatten()[flat].item()
             many = int((~same).sum())
             at = place(name, flat, expected.shape)
@@ -70,7 +75,7 @@ def bits(tensor: Tensor) -> Tensor:
     if plain.is_complex():
         plain = torch.view_as_real(plain.resolve_conj())
     if plain.is_floating_point():
-        return plain.contiguous().view(whole[plain.element_size()])
+        return plain.view(whole[plain.element_size()])
     return plain
 
 
@@ -93,13 +98,18 @@ def describe(tensor: Tensor) -> str:
 
 def difference(got: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> Difference:
     """The largest difference; infinite where shapes, NaNs or infinities differ."""
-    worst = Difference(0.0, 0.0, "")
-    for name, expected in want.items():
-        one = _one(name, got[name], expected)
-        scale = max(worst.scale, one.scale)
-        worst = one if one.max_abs > worst.max_abs else worst
-        worst = Difference(worst.max_abs, scale, worst.where)
-    return worst
+    return worst(_one(name, got[name], expected) for name, expected in want.items())
+
+
+def worst(found: Iterable[Difference]) -> Difference:
+    """The one that takes most of its own bound: a large output excuses no other."""
+    return max(found, key=lambda one: one.share, default=Difference(0.0, 0.0, ""))
+
+
+def largest(value: Tensor) -> float:
+    """The largest finite magnitude, 0 where nothing is finite."""
+    finite = value[value.isfinite()].double().abs()
+    return float(finite.max()) if finite.numel() else 0.0
 
 
 def _one(name: str, got: Tensor, want: Tensor) -> Difference:
@@ -112,9 +122,12 @@ def _one(name: str, got: Tensor, want: Tensor) -> Difference:
     if bool(unlike.any()):
         return Difference(float("inf"), 0.0, place(name, int(unlike.int().argmax()), b.shape))
     gap = torch.where(b.isfinite(), (a - b).abs(), 0.0)
-    finite = torch.where(b.isfinite(), b.abs(), 0.0)
+    scale = largest(b)
+    if not (got.is_floating_point() or want.is_floating_point()):
+        # Integers are the same or not, also those that float64 cannot tell apart.
+        gap, scale = torch.where(got.cpu() != want.cpu(), gap.clamp(min=1.0), 0.0), 0.0
     flat = int(gap.argmax())
-    return Difference(float(gap.flatten()[flat]), float(finite.max()), place(name, flat, b.shape))
+    return Difference(float(gap.flatten()[flat]), scale, place(name, flat, b.shape))
 
 
 def require(found: Difference, *, code: str, why: str = "", fix: str = "") -> str:

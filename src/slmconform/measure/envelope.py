@@ -111,7 +111,7 @@ def distances(got: Gradients, want: Gradients) -> dict[str, float]:
 
 def _distance(got: Tensor, want: Tensor, scale: float) -> float:
     """Frobenius distance over a scale; infinite where that is no number."""
-    return gap(float((got.double() - want).norm()), 0.0, scale)
+    return gap(float((got - want).norm()), 0.0, scale)
 
 
 @measurement
@@ -289,7 +289,7 @@ def tensors_of(batches: list[Batch]) -> dict[str, Tensor]:
     for prefix, part in (("batch", "inputs"), ("labels", "labels")):
         for name in getattr(batches[0], part):
             whole = torch.stack([getattr(one, part)[name] for one in batches])
-            kept[f"{prefix}.{name}"] = whole.to(_narrow(whole)).contiguous()
+            kept[f"{prefix}.{name}"] = whole.to(_narrow(whole))
     return kept
 
 

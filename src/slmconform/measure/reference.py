@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from slmconform.measure.bench import Bench, measurement
-from slmconform.measure.compare import Difference, difference, mixed
+from slmconform.measure.compare import Difference, difference, largest, mixed, worst
 from slmconform.measure.forward import float64, native
 from slmconform.measure.invariance import batch_of, other_attention
 from slmconform.model import probes
@@ -33,7 +33,7 @@ def kept(outputs: Outputs) -> tuple[list[OutputRecord], dict[str, Tensor]]:
                 name=name,
                 kept="full" if whole else "sketch",
                 shape=list(value.shape),
-                scale=float(value[value.isfinite()].abs().max()),
+                scale=largest(value),
                 top=0 if whole else TOP,
                 projections=0 if whole else PROJECTIONS,
             )
@@ -49,6 +49,7 @@ def _stored(
     key = f"output.{name}"
     if record.kept == "full":
         return {key: value.clone()}
+    value = value.double()  # of integers the sums are no integers either
     if indices is None:
         indices = torch.topk(value, record.top, dim=-1).indices
     finite = torch.where(value.isfinite(), value, 0.0)  # a declared -inf would hide the rest
@@ -80,7 +81,7 @@ def recorded_gap(
     outputs: Outputs, records: list[OutputRecord], tensors: Mapping[str, Tensor]
 ) -> Difference:
     """The largest difference between outputs and what evidence keeps of them."""
-    worst = Difference(0.0, 0.0, "")
+    gaps = []
     for record in records:
         value = outputs[record.name].cpu()
         if list(value.shape) != record.shape:
@@ -88,11 +89,10 @@ def recorded_gap(
             return difference({record.name: value}, {record.name: want})
         indices = tensors.get(f"output.{record.name}.indices")
         got = _stored(record.name, value, record, indices)
-        numeric = [key for key in got if not key.endswith(".indices")]
-        found = difference({k: got[k] for k in numeric}, {k: tensors[k] for k in numeric})
-        where = found.where.removeprefix("output.")
-        worst = max(worst, Difference(found.max_abs, 0.0, where), key=lambda d: d.max_abs)
-    return Difference(worst.max_abs, max((r.scale for r in records), default=0.0), worst.where)
+        found = difference(got, {key: tensors[key] for key in got})
+        scale = record.scale if value.is_floating_point() else 0.0
+        gaps.append(Difference(found.max_abs, scale, found.where.removeprefix("output.")))
+    return worst(gaps)
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,14 @@ def error(got: Tensor, want: Tensor) -> Error:
     """Distance of ``got`` from ``want`` (float64); infinite where NaNs or shapes differ."""
     whole = difference({"": got}, {"": want})
     finite = want.isfinite()
-    gap = (got.double().to(want.device) - want)[finite] if got.shape == want.shape else want
-    rms = float(gap.square().mean().sqrt()) if whole.max_abs != float("inf") else float("inf")
-    return Error(whole.max_abs, rms, whole.scale, float(want[finite].square().mean().sqrt()))
+    gap = (got.to(want.device) - want)[finite] if got.shape == want.shape else want
+    rms = _rms(gap) if whole.max_abs != float("inf") else float("inf")
+    return Error(whole.max_abs, rms, largest(want), _rms(want[finite]))
+
+
+def _rms(values: Tensor) -> float:
+    """The root of the mean square, 0 of nothing."""
+    return float(values.square().mean().sqrt()) if values.numel() else 0.0
 
 
 @measurement

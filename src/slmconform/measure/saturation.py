@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from slmconform.engine.registry import Inconclusive
 from slmconform.measure.batches import Batch, probed
 from slmconform.measure.bench import Bench, measurement
+from slmconform.measure.compare import largest
 from slmconform.measure.own_loss import (
     OwnLoss,
     compute,
@@ -113,10 +114,10 @@ def saturated(bench: Bench) -> OwnLoss:
 
 def _enlarging(outputs: list[Tensor]) -> float:
     """The factor that makes the largest finite magnitude of some outputs `LARGE`."""
-    largest = max(float(value[value.isfinite()].abs().max()) for value in outputs)
-    if not largest:
+    most = max(largest(value) for value in outputs)
+    if not most:
         raise Inconclusive("every output is 0: they cannot be made large")
-    return LARGE / largest
+    return LARGE / most
 
 
 def _run_labelled(bench: Bench, batch: Batch) -> Outputs:

@@ -200,7 +200,7 @@ def _first_difference(got: list[float], want: list[float], start: int) -> str:
 
 def projections(value: Tensor) -> list[float]:
     """Inner products with the fixed vectors of +-1, over sqrt(n); accumulated in float64."""
-    flat = value.detach().flatten().cpu()
+    flat = value.flatten().cpu()
     found = []
     for which in range(PROJECTIONS):
         total = 0.0
@@ -225,6 +225,11 @@ def summary_gap(got: dict[str, Tensor], recorded: Sequence[SummaryRecord]) -> tu
         if off > worst:
             worst, where = off, row.name
     return where, worst
+
+
+def whole_norm(recorded: Sequence[SummaryRecord]) -> float:
+    """The norm of all recorded tensors together, which a bound is a share of; 1 where it is 0."""
+    return math.hypot(*(row.norm for row in recorded)) or 1.0
 
 
 def gap(one: float, other: float, scale: float = 1.0) -> float:

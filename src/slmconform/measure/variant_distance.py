@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +82,8 @@ def cosines_of(base: Tensor, got: Tensor) -> Tensor:
         one, other = one.T, other.T
     dot = (one * other).sum(-1)
     norms = one.norm(dim=-1) * other.norm(dim=-1)
-    same = ((one == 0).all(-1) & (other == 0).all(-1)).double()  # nothing against nothing
-    return torch.where(norms > 0, dot / norms.clamp(min=math.ulp(0.0)), same).clamp(-1.0, 1.0)
+    same = (one == 0).all(-1) & (other == 0).all(-1)  # nothing against nothing
+    return torch.where(norms > 0, dot / norms, same).clamp(-1.0, 1.0)
 
 
 def broken(variant: VariantSection, found: Sequence[Distance]) -> Iterator[Nonconformance]:
