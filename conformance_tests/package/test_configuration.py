@@ -181,6 +181,8 @@ def test_legal_irregularities() -> None:
     predicting = CONFIG | {"num_hidden_layers": 1, "num_nextn_predict_layers": 1}
     assert agreement_problems(predicting, llama(), "c") == []
     assert agreement_problems({"model_type": "convnext", "hidden_size": 3}, llama(), "c") == []
+    blocks_of_two = CONFIG | {"num_hidden_layers": 4, "num_layers": 2}  # LongCat-Flash
+    assert agreement_problems(blocks_of_two, llama(), "c") == []
     packed = entries({"embed_tokens.weight": (2, 8)}, "U8")
     assert agreement_problems({"vocab_size": 16, "hidden_size": 8}, packed, "c") == []
 

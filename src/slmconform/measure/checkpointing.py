@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor, nn
 
 from slmconform.engine.registry import Inconclusive, NotApplicable
@@ -79,10 +80,13 @@ def checkpointed(bench: Bench) -> Checkpointed:
 
 
 def _gradients(bench: Bench, twin: LoadedModel) -> Gradients:
+    """The gradients, from the same seed each time: some layers are left out at random."""
     goal, examples = objective(bench), probed(bench).wide()
+    device = bench.options.device
 
     def run(_: LoadedModel) -> Gradients:
-        with no_dropout():
+        with no_dropout(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(61)
             return take(goal, twin, examples)
 
     return bench.in_float64(run)

@@ -93,10 +93,10 @@ def saved_and_reloaded(bench: Bench) -> Outputs:
     """Outputs of the typical probe after saving the model and loading what was saved."""
     from slmconform.model.loaded import CandidateError
 
-    folder = bench.options.scratch / "saved"
+    model, folder = bench.model, bench.options.scratch / "saved"
     folder.mkdir()
     try:
-        bench.model.save(folder)
+        model.save(folder)
     except Exception as error:
         raise CandidateError("save", error) from error
     reloaded = bench.load(folder)

@@ -118,10 +118,15 @@ def _is_table(kind: type) -> bool:
 
 
 def padding_rows(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Rows of embeddings that torch by definition gives no gradient (``padding_idx``)."""
+    """Rows of embeddings that torch by definition gives no gradient (``padding_idx``).
+
+    An embedding class of an architecture's own (I-BERT's, that of a quantised table) hands the
+    same attribute to the same function.
+    """
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    return {
-        names[id(part.weight)]: (part.padding_idx,)
-        for part in module.modules()
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None
-    }
+    found: dict[str, tuple[int, ...]] = {}
+    for part in module.modules():
+        table, row = getattr(part, "weight", None), getattr(part, "padding_idx", None)
+        if isinstance(table, nn.Parameter) and table.dim() == 2 and isinstance(row, int):
+            found[names[id(table)]] = (row,)
+    return found

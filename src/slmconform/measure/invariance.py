@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from slmconform.engine.registry import Inconclusive, NotApplicable
 from slmconform.measure.bench import Bench, measurement
-from slmconform.measure.compare import Difference, difference
+from slmconform.measure.compare import Difference, difference, worst
 from slmconform.measure.forward import float64
 from slmconform.model import probes
 from slmconform.model.device import threads
@@ -125,7 +127,7 @@ def _positions(bench: Bench, mask: Tensor) -> Inputs:
 def padding_gap(bench: Bench, side: str) -> Difference:
     """Real tokens of padded rows against the same rows alone."""
     batch = padded_run(bench, side)
-    worst = Difference(0.0, 0.0, "")
+    rows = []
     for row, length in enumerate(padded_lengths(bench)):
         want = alone(bench, row, length)
         got = {}
@@ -137,11 +139,10 @@ def padding_gap(bench: Bench, side: str) -> Difference:
                 value = value.narrow(axis, start, length)
             got[name] = value
         found = difference(got, want)
-        if found.max_abs >= worst.max_abs:
-            here = found.where.replace("[0", f"[{row}", 1)
-            where = f"{here}, counted over the {length} real tokens of the row"
-            worst = Difference(found.max_abs, max(found.scale, worst.scale), where)
-    return worst
+        here = found.where.replace("[0", f"[{row}", 1)
+        where = f"{here}, counted over the {length} real tokens of the row"
+        rows.append(replace(found, where=where))
+    return worst(rows)
 
 
 def mask_ignored(bench: Bench, side: str) -> bool:
@@ -224,6 +225,27 @@ def cache_gap(bench: Bench) -> Difference:
     got = bench.in_float64(lambda oracle: _decode(bench, oracle, spec.name, start, stop))
     bench.count(stop - start)
     return difference({"logits": got}, {"logits": want[:, start:stop]})
+
+
+@measurement
+def constants_gap(bench: Bench) -> Difference:
+    """What one unit of rounding of every constant does: its buffers hold them in its own dtype.
+
+    A constant that one way of computing reads from a buffer, and another derives anew, differs by
+    its rounding, which float64 shows and which says nothing of the model.
+    """
+
+    def moved(oracle: LoadedModel) -> Outputs:
+        twin = oracle.with_module(copy.deepcopy(oracle.module))
+        generator = torch.Generator().manual_seed(59)
+        for name, kept in bench.model.module.named_buffers():
+            if kept.is_floating_point():
+                signs = torch.randint(0, 2, kept.shape, generator=generator) * 2.0 - 1.0
+                unit = 1 + torch.finfo(kept.dtype).eps * signs.double()
+                twin.module.get_buffer(name).mul_(unit.to(kept.device))
+        return twin.forward(bench.inputs("typical"))
+
+    return difference(bench.in_float64(moved), float64(bench))
 
 
 def _decode(bench: Bench, oracle: LoadedModel, name: str, start: int, stop: int) -> Tensor:

@@ -165,9 +165,11 @@ def _told(bench: Bench, parts: list[Batch], plain: list[float], total: int) -> f
         return None
     if objective(bench).custom is not None:
         return None
+    # Start and end of an answer are a mean over the questions each: a question counts once here.
+    items = total // 2 if bench.task == "question-answering" else total
     try:
         told = [
-            float(_float64(bench, part, num_items_in_batch=torch.tensor(total)).value)
+            float(_float64(bench, part, num_items_in_batch=torch.tensor(items)).value)
             for part in parts
         ]
     except CandidateError:

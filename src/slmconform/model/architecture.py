@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmconform.engine.registry import Inconclusive
 from slmconform.package.problem import shown
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Looked through in this order: some classes stand in more than one mapping.
 MAPPINGS = {
@@ -54,6 +57,7 @@ BIDIRECTIONAL = frozenset(
         "rembert",
         "roberta",
         "roberta-prelayernorm",
+        "roc_bert",
         "roformer",
         "xlm",
         "xlm-roberta",
@@ -62,6 +66,16 @@ BIDIRECTIONAL = frozenset(
         "xmod",
     ]
 )
+
+# Architectures in which tokens behind the last real one count by design, whatever the mask says,
+# and why.
+PADDING_COUNTS = {
+    "canine": "characters are convolved and pooled in groups, the last of them with padding",
+    "convbert": "its convolutions see the tokens beside each",
+    "funnel": "neighbours are pooled, the last real token with padding",
+    "mobilebert": "each embedding is put together with those of its neighbours",
+    "nystromformer": "landmarks are means over parts of the row, padding included",
+}
 
 
 def task_and_class(config: Mapping[str, Any]) -> tuple[str, str]:
@@ -126,3 +140,11 @@ def bidirectional(config: Any) -> bool:
     return getattr(config, "model_type", "") in BIDIRECTIONAL and not (
         getattr(config, "is_decoder", False) or getattr(config, "causal", False)
     )
+
+
+def padding_counts(module: nn.Module) -> str:
+    """Why masked tokens reach real ones in a model by design; empty where they must not."""
+    if any(getattr(part, "summary_type", None) == "last" for part in module.modules()):
+        return "the summary of a row is taken at its last token, padded or not"
+    config = getattr(module, "config", None)
+    return PADDING_COUNTS.get(getattr(config, "model_type", ""), "")

@@ -125,7 +125,7 @@ def infer_interface(
             axes[axis] = _limits(run, axis, axes[axis].max, typical)
     return InterfaceSection(
         inputs=draft.inputs,
-        outputs=_outputs(model, outputs, typical) or draft.outputs,
+        outputs=_outputs(model, outputs, typical),
         axes=axes,
         capabilities=_capabilities(model, draft, rules, typical, count),
     )
@@ -236,6 +236,13 @@ def _outputs(model: LoadedModel, outputs: Outputs, sizes: Mapping[str, int]) -> 
             known = [axis if axis in sizes else n for axis, n in zip(axes, seen, strict=True)]
             dtype: Any = str(outputs[name].dtype).removeprefix("torch.")
             specs.append(OutputSpec(name=name, dtype=dtype, axes=known))
+    if not specs:
+        given = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
+        raise Inconclusive(
+            f"cannot tell the outputs of {type(model.module).__name__}: it returned "
+            f"{given or 'no tensor'}, and {model.task} is judged by "
+            f"{', '.join(TASKS[model.task].outputs)}; declare the interface in slm.toml"
+        )
     return specs
 
 

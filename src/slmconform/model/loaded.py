@@ -139,13 +139,22 @@ class LoadedModel:
     @contextmanager
     def attention(self, implementation: str) -> Iterator[None]:
         """Use another implementation of attention for a while; raises what the library raises."""
-        before = self.config._attn_implementation
-        switch = self.module.set_attn_implementation
+        # Switching back by name leaves parts of a model behind, which have configurations of their
+        # own: each is put back as it was.
+        before = {id(c): (c, c._attn_implementation) for c in self._configurations()}
         try:
-            switch(implementation)  # type: ignore[operator]
+            self.module.set_attn_implementation(implementation)  # type: ignore[operator]
             yield
         finally:
-            switch(before)  # type: ignore[operator]
+            for config, used in before.values():
+                config._attn_implementation_internal = used
+
+    def _configurations(self) -> Iterator[Any]:
+        """The configuration of every part of the module that chooses its attention by one."""
+        for part in self.module.modules():
+            config = getattr(part, "config", None)
+            if hasattr(config, "_attn_implementation_internal"):
+                yield config
 
     def save(self, folder: Path) -> None:
         """Write weights and configuration as the library itself does."""
@@ -217,7 +226,8 @@ def _require_own_values(name: str, value: Tensor) -> None:
 def pool(hidden: Tensor, mask: Tensor | None, how: str, *, normalize: bool) -> Tensor:
     """(batch, sequence, hidden) -> (batch, hidden): sentence-transformers' pooling modes."""
     if mask is None:
-        mask = torch.ones(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
+        mask = torch.ones(hidden.shape[:2], dtype=torch.int64)
+    mask = mask.to(hidden.device)
     weight = mask.to(hidden.dtype).unsqueeze(-1)
     if how == "cls":
         pooled = hidden[:, 0]

@@ -274,8 +274,9 @@ def _depth_problems(
         if type(depth) is not int or not concerned:
             continue
         # A causal model cut out of an encoder-decoder has the depth of that side alone.
-        sides_too = () if key in SIDE_LAYERS else [scope.get(side) for side in SIDE_LAYERS]
-        allowed = {depth, depth + spare, *sides_too}
+        # LongCat-Flash counts its blocks under one key, and the two layers of each under another.
+        others = () if key in SIDE_LAYERS else (*SIDE_LAYERS, *LAYER_KEYS)
+        allowed = {depth, depth + spare, *(scope.get(other) for other in others)}
         if allowed.isdisjoint(concerned.values()):
             name, count = max(concerned.items(), key=lambda stack: stack[1])
             yield _disagreement(f"{place}{key}", depth, f"{count} layers in {name}")
