@@ -7,37 +7,21 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
-from slmconform import __version__
+from slmconform.arguments import parser
 from slmconform.harmless import printable
 from slmconform.report.streams import mend, say, tell
 
 COULD_NOT_RUN = 2
 INTERRUPTED = 130
-EPILOG = """\
-exit status:
-  0    conformant; without a manifest: nothing that could be asked failed
-  1    not conformant
-  2    could not run: wrong usage, no readable package, no such device
-  3    inconclusive: something was left out, not recorded, or not decided
-  130  interrupted (143 where the process was told to end)
-"""
-TRAIN_EPILOG = """\
-exit status:
-  0    every step is within the recorded envelope
-  1    a step is outside it, or the recipe is not the recorded one
-  2    could not run: wrong usage, no recipe, no such device, a model that fails
-  3    nothing to compare with: not recorded, or not for this class of device
-  130  interrupted (143 where the process was told to end)
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; every foreseeable mishap is one sentence and an exit status."""
     mend()
-    chosen = _parser().parse_args(arguments)
-    verb: Callable[[argparse.Namespace], int] = chosen.verb
+    chosen = parser().parse_args(arguments)
+    verb = VERBS[chosen.verb]
     if arguments is None:  # as a program, not called by one
         signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -47,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell("slmconform: interrupted; nothing was written")
         return INTERRUPTED
     except Exception as error:
-        message = _foreseen(error)
+        from slmconform.mishaps import foreseen
+
+        message = foreseen(error)
         if message is None:
             import traceback
 
@@ -62,203 +48,32 @@ def _terminated(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _foreseen(error: Exception) -> str | None:
-    """The sentence of an error that a caller can bring about; None for a mistake of ours."""
-    from slmconform.engine.examine import CouldNotRun
-    from slmconform.engine.plan import UnknownRequirement
-    from slmconform.isolation.client import ServerUnavailable
-    from slmconform.package.folder import UnreadablePackage
-    from slmconform.package.problem import PackageProblem
-    from slmconform.report.writing import Unwritable
-
-    ours = (CouldNotRun, UnknownRequirement, UnreadablePackage, ServerUnavailable, Unwritable)
-    if isinstance(error, PackageProblem):
-        return printable(f"{error.where}: {error.got} (want {error.want}); {error.fix}", 2000)
-    if isinstance(error, OSError) and error.strerror:
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return printable(": ".join([*names, error.strerror]), 2000)
-    if isinstance(error, (*ours, OSError)):
-        return printable(str(error), 2000)
-    return None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="slmconform",
-        description="Prove that a shared language model is what it says it is.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"slmconform {__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    _check_parser(verbs)
-    _init_parser(verbs)
-    _record_parser(verbs)
-    _train_parser(verbs)
-    explain = verbs.add_parser("explain", help="say what a requirement asks and why")
-    explain.add_argument("id", metavar="ID")
-    explain.set_defaults(verb=_explain)
-    listing = verbs.add_parser("list", help="list the requirements")
-    listing.add_argument("--profile", help="only those of a profile")
-    listing.set_defaults(verb=_list)
-    schema = verbs.add_parser("schema", help="print a JSON Schema, or validate a file against it")
-    schema.add_argument("name", choices=["manifest", "evidence", "report"])
-    schema.add_argument("--validate", type=Path, metavar="FILE", help="a TOML or JSON file")
-    schema.set_defaults(verb=_schema)
-    upgrade = verbs.add_parser("upgrade", help="bring a manifest to the newest specification")
-    upgrade.add_argument("path", type=Path)
-    upgrade.set_defaults(verb=_upgrade)
-    return parser
-
-
-if TYPE_CHECKING:
-    Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="the folder of the model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps, ...")
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=600.0,
-        metavar="S",
-        help="wall limit of the model's process in seconds (600)",
-    )
-    parser.add_argument(
-        "--memory",
-        type=_gibibytes,
-        metavar="GIB",
-        help="memory limit of the model's process (default: by the size of the model)",
-    )
-    parser.add_argument(
-        "--require-sandbox",
-        action="store_true",
-        help="run nothing where a layer of the sandbox is missing",
-    )
-    parser.add_argument(
-        "--hub-cache",
-        action="store_true",
-        help="the folder is a snapshot in a hub client's cache: follow links into its blobs",
-    )
-    parser.add_argument("--quiet", action="store_true", help="only what is wrong")
-
-
 def _process(chosen: argparse.Namespace) -> dict[str, Any]:
     """The options of `ProcessOptions` that a verb has."""
     names = ("device", "trust_code", "timeout", "memory", "require_sandbox", "hub_cache")
     return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
 
 
-def _trust_option(parser: argparse.ArgumentParser) -> None:
-    text = "run code that the package brings; read it first"
-    parser.add_argument("--trust-code", action="store_true", help=text)
+def _standing_waivers(package: Path) -> Path | None:
+    """The file of waivers of the repository that one stands in, where there is one.
 
+    That of a package is not read unless it is named: it may be a stranger's.
+    """
+    from slmconform.standard.files import WAIVERS
 
-def _seconds(text: str) -> float:
-    return _positive(text, "seconds")
-
-
-def _gibibytes(text: str) -> float:
-    return _positive(text, "gibibytes")
-
-
-def _positive(text: str, unit: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of {unit}")
-    return value
-
-
-def _check_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("check", help="check a model folder", epilog=EPILOG)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    _model_options(parser)
-    _trust_option(parser)
-    parser.add_argument("--profile", help="judge by this profile instead of the declared one")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="ask only this, or all that begin so, such as INV; with what it needs; repeatable",
-    )
-    parser.add_argument(
-        "--skip",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="leave this out, with all that needs it; the verdict is then at best inconclusive",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16", "float16", "float64"],
-        help="run the model in this dtype instead of the declared one",
-    )
-    parser.add_argument("--strict", action="store_true", help="a provisional verdict exits 1")
-    parser.add_argument("--format", choices=["text", "json"], default="text")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the report there")
-    parser.add_argument("--timings", action="store_true", help="list the measurements")
-    parser.add_argument("--verbose", action="store_true", help="list every requirement")
-    parser.set_defaults(verb=_check)
-
-
-def _init_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("init", help="write slm.toml for a model folder")
-    _model_options(parser)
-    parser.add_argument("--name", help="name of the model (default: of the folder)")
-    parser.add_argument("--license", help="SPDX expression (default: of the model card)")
-    parser.add_argument(
-        "--profile",
-        choices=["reproducible", "trainable"],
-        default="reproducible",
-        help="the profile to claim; trainable adds a reference recipe to correct",
-    )
-    parser.add_argument("--force", action="store_true", help="replace an existing slm.toml")
-    parser.set_defaults(verb=_init)
-
-
-def _record_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("record", help="write the evidence of a package")
-    _model_options(parser)
-    _trust_option(parser)
-    parser.add_argument(
-        "--time-budget",
-        type=_seconds,
-        metavar="S",
-        help="train fewer steps than the recipe's, but at least ten, to stay within S seconds",
-    )
-    parser.set_defaults(verb=_record)
-
-
-def _train_parser(verbs: Verbs) -> None:
-    text = "train by the recorded recipe and watch the loss"
-    parser = verbs.add_parser("train", help=text, epilog=TRAIN_EPILOG)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    _model_options(parser)
-    _trust_option(parser)
-    parser.add_argument("--steps", type=_count, metavar="N", help="only the first N steps")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="keep the curve as FILE.csv or FILE.json"
-    )
-    parser.set_defaults(verb=_train)
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of steps")
-    return value
+    path = Path(WAIVERS)
+    if not path.exists():
+        return None
+    if Path.cwd().is_relative_to(package.resolve()):
+        tell(f"slmconform: {WAIVERS} lies in the package and is not read; --waivers names it")
+        return None
+    return path
 
 
 def _check(chosen: argparse.Namespace) -> int:
     from slmconform.engine.examine import CheckOptions, examine
+    from slmconform.engine.options import in_ci
+    from slmconform.report.last import keep
     from slmconform.report.progress import progress
     from slmconform.report.streams import colours
     from slmconform.report.writing import require_writable, write_file
@@ -269,12 +84,15 @@ def _check(chosen: argparse.Namespace) -> int:
         skip=tuple(chosen.skip),
         dtype=chosen.dtype,
         strict=chosen.strict,
+        waivers=chosen.waivers or _standing_waivers(chosen.path),
+        self_test=in_ci() if chosen.self_test is None else chosen.self_test,
         **_process(chosen),
     )
     if chosen.output is not None:
         require_writable(chosen.output)
     with progress(quiet=chosen.quiet) as watch:
         report = examine(chosen.path, options, watch=watch)
+    keep(report)
     from slmconform.report.json_text import as_json
     from slmconform.report.text import View, render
 
@@ -353,6 +171,23 @@ def _train(chosen: argparse.Namespace) -> int:
     return curve.exit_status
 
 
+def _waive(chosen: argparse.Namespace) -> int:
+    from slmconform.recording.waive import waive
+    from slmconform.report.last import load
+
+    report = load(chosen.report)
+    written = waive(
+        report,
+        chosen.id,
+        chosen.waivers,
+        reason=chosen.reason,
+        issue=chosen.issue,
+        expires=chosen.expires,
+    )
+    say(printable(written))
+    return 0
+
+
 def _explain(chosen: argparse.Namespace) -> int:
     from slmconform.report.explain import explain
 
@@ -387,6 +222,18 @@ def _upgrade(chosen: argparse.Namespace) -> int:
     say(printable(upgrade(chosen.path)))
     return 0
 
+
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "init": _init,
+    "record": _record,
+    "train": _train,
+    "waive": _waive,
+    "explain": _explain,
+    "list": _list,
+    "schema": _schema,
+    "upgrade": _upgrade,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

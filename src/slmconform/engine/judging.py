@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmconform.engine.options import CheckOptions, CouldNotRun, Watch
 from slmconform.engine.plan import load_checks, order, select
 from slmconform.engine.registry import Stage
 from slmconform.engine.run import run_checks
+from slmconform.engine.self_test import not_run
 from slmconform.engine.state import Run
 from slmconform.engine.summary import summary
 from slmconform.package.read import Package
@@ -17,6 +19,7 @@ from slmconform.standard.report import Report
 
 if TYPE_CHECKING:
     from slmconform.isolation.client import ForkServer
+    from slmconform.standard.waivers import Waiver
 
 HIGHEST = "trainable"  # what a folder without a manifest can be asked
 
@@ -25,7 +28,7 @@ def judge(
     package: Package, options: CheckOptions, watch: Watch, server: ForkServer | None, start: float
 ) -> Report:
     """Run what was asked and report it; ``start`` is when, on `time.perf_counter`."""
-    run = Run(package, options, catalogue(), watch)
+    run = Run(package, options, catalogue(), watch, _waivers(options))
     known, profile = run.catalogue, _profile(run)
     checks = load_checks()
     plan = order(select(known, profile, options.only, options.skip), checks)
@@ -35,13 +38,23 @@ def judge(
         from slmconform.isolation.client import shared_server
 
         server = shared_server()  # it imports torch while the files are read here
-    for one in run_checks(static, package, package, known, run.outcomes, begin=watch):
+    for one in run_checks(static, package, package, known, run.outcomes, watch, run.excuse):
         run.add(one)
     if dynamic:
         from slmconform.engine.model_process import ask_model
 
         ask_model(run, dynamic, server)
+    if options.self_test and not run.self_test:
+        run.self_test = not_run()
     return summary(run, profile, {check.id for check in plan}, time.perf_counter() - start)
+
+
+def _waivers(options: CheckOptions) -> tuple[Waiver, ...]:
+    if options.waivers is None:
+        return ()
+    from slmconform.engine.waivers import read_waivers
+
+    return read_waivers(Path(options.waivers), catalogue())
 
 
 def _profile(run: Run) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from slmconform.engine import self_test
 from slmconform.engine.confinement import confinement
 from slmconform.engine.options import CouldNotRun
 from slmconform.engine.registry import Check, Stage
@@ -15,7 +16,7 @@ from slmconform.isolation.client import ForkServer, Job, ServerUnavailable, shar
 from slmconform.isolation.ending import Ending, Kind
 from slmconform.isolation.events import EXECUTED
 from slmconform.isolation.scratch import scratch_folder
-from slmconform.standard.report import Finding, Outcome, Result, Setting, Timing
+from slmconform.standard.report import Finding, Outcome, Result, SelfTest, Setting, Timing
 
 WANT = "an answer to every requirement from the model's process"
 FIXES = {
@@ -80,6 +81,11 @@ class Answers:
         elif "setting" in record:
             self._run.setting = Setting.model_validate(record["setting"])
             self._run.timings = [Timing.model_validate(row) for row in record["timings"]]
+        elif "self_test" in record:
+            rows = [SelfTest.model_validate(row) for row in record["self_test"]]
+            self_test.require_all(rows)
+            for row in rows:
+                self_test.take(self._run, row)
         else:
             self.unavailable = str(record["unavailable"])
 
@@ -87,6 +93,8 @@ class Answers:
         """Take outcome and words; what the catalogue knows comes from the catalogue."""
         if self._known(one.id) in self._received:
             raise ValueError(f"{one.id} is answered twice")
+        if one.outcome is Outcome.WAIVED and not any(e.fits(one) for e in self._run.excuses):
+            raise ValueError(f"{one.id} is waived by nothing")
         self._received.add(one.id)
         kept = {"detail", "finding", "blocked_by", "seconds"}
         requirement = self._run.catalogue.requirements[one.id]
@@ -132,7 +140,9 @@ def ask_model(run: Run, checks: list[Check], server: ForkServer | None) -> None:
     if cause := _cause(run, asked, answers, ending):
         _blame(run, asked, answers.phase, cause)
     observed = [check for check in checks if check.stage is Stage.OBSERVED]
-    for one in run_checks(observed, ending, run.package, run.catalogue, run.outcomes):
+    for one in run_checks(
+        observed, ending, run.package, run.catalogue, run.outcomes, excuse=run.excuse
+    ):
         run.add(one)
 
 
@@ -161,6 +171,8 @@ def _job(run: Run, checks: list[Check], scratch: str) -> Job:
             "scratch": scratch,
             "replay": "SLM-DET-002" in ids,
             "ignore": list(run.options.ignore),
+            "self_test": run.options.self_test,
+            "excuses": [[one.id, one.code, one.device] for one in run.excuses],
             "hub_cache": run.package.hub_cache,
         },
         confinement(run.package, run.options, scratch, METRICS if scored else ()),
@@ -195,8 +207,9 @@ def _cause(run: Run, checks: list[Check], answers: Answers, ending: Ending) -> C
     if ending.kind is not Kind.COMPLETE:
         return Cause(ending.kind, ending.detail, ending.kind in DISTRUSTED)
     missing = sum(check.id not in run.results for check in checks)
-    if missing:
-        detail = f"the process ended as if complete, without {missing} of {len(checks)} answers"
+    if missing or (run.options.self_test and not run.self_test):
+        what = f"{missing} of {len(checks)} answers" if missing else "the answers of the self-test"
+        detail = f"the process ended as if complete, without {what}"
         return Cause(Kind.FORGED, detail, void=True)
     return None
 

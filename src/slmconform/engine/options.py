@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 Watch = Callable[[str], None]
@@ -40,7 +42,9 @@ class ProcessOptions:
 class CheckOptions(ProcessOptions):
     """What the caller of a check may choose.
 
-    ``ignore`` names documents ("manifest", "evidence") to be treated as absent.
+    ``ignore`` names documents ("manifest", "evidence") to be treated as absent. ``waivers`` is the
+    adopter's file of known failures. ``self_test`` puts known defects into the candidate itself:
+    a check that does not tell them ends in an error.
     """
 
     profile: str | None = None
@@ -49,3 +53,10 @@ class CheckOptions(ProcessOptions):
     dtype: str | None = None
     strict: bool = False
     ignore: Sequence[str] = ()
+    waivers: Path | str | None = None
+    self_test: bool = False
+
+
+def in_ci() -> bool:
+    """Whether a CI system says that it runs this: by the variable ``CI``, as nearly all do."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")

@@ -13,7 +13,15 @@ from slmconform.engine.run import result
 from slmconform.engine.state import Run
 from slmconform.engine.verdict import EXIT, verdict
 from slmconform.package.problem import PackageProblem
-from slmconform.standard.report import Outcome, Report, Result, Subject, Verdict
+from slmconform.standard.report import (
+    BROKEN_WAIVERS,
+    Outcome,
+    Report,
+    Result,
+    Subject,
+    Verdict,
+    WaiverUse,
+)
 
 LEFT_OUT = "left out by "  # how the reason of a result begins that nobody wanted
 UNASKED = (Outcome.NOT_EXAMINED, Outcome.NO_REFERENCE)
@@ -30,7 +38,8 @@ def summary(run: Run, profile: str, selected: Collection[str], seconds: float) -
         r.id for r in results if provisional and r.id in selected and r.outcome in UNASKED
     )
     reached = verdict(results, unasked=open_)
-    if run.options.strict and open_:
+    waivers = _waivers(run)
+    if (run.options.strict and open_) or any(use.state in BROKEN_WAIVERS for use in waivers):
         reached = Verdict.NOT_CONFORMANT
     counts = Counter(r.outcome for r in results if r.id in ids)
     return Report(
@@ -47,6 +56,8 @@ def summary(run: Run, profile: str, selected: Collection[str], seconds: float) -
         counts=dict(counts),
         applicable=len(ids) - counts[Outcome.NOT_APPLICABLE],
         results=results,
+        waivers=waivers,
+        self_test=run.self_test,
         setting=run.setting,
         timings=run.timings,
         peak_bytes=run.peak_bytes,
@@ -59,7 +70,7 @@ def _subject(run: Run) -> Subject:
     package, manifest = run.package, run.package.manifest
     return Subject(
         path=str(package.root),
-        name=manifest.model.name if manifest else "",
+        name=run.model_name,
         version=manifest.model.version if manifest else "",
         task=manifest.model.task if manifest else "",
         weights_digest=_digest(run),
@@ -67,6 +78,14 @@ def _subject(run: Run) -> Subject:
         evidence=package.has_evidence,
         hub_cache=package.hub_cache,
     )
+
+
+def _waivers(run: Run) -> list[WaiverUse]:
+    if not run.waivers:
+        return []
+    from slmconform.engine.waivers import settled
+
+    return settled(run.waivers, run.results, run.model_name, run.setting.device)
 
 
 def _finished(run: Run, one: str, selected: Collection[str]) -> Result:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from slmconform.standard.report import UNDECIDED, Outcome, Result, Verdict
 
-EXIT = {Verdict.CONFORMANT: 0, Verdict.NOT_CONFORMANT: 1, Verdict.INCONCLUSIVE: 3}
+EXIT = {
+    Verdict.CONFORMANT: 0,
+    Verdict.WITH_WAIVERS: 0,
+    Verdict.NOT_CONFORMANT: 1,
+    Verdict.INCONCLUSIVE: 3,
+}
 
 
 def verdict(results: Sequence[Result], *, unasked: frozenset[str] = frozenset()) -> Verdict:
@@ -26,4 +31,5 @@ def verdict(results: Sequence[Result], *, unasked: frozenset[str] = frozenset())
         return Verdict.INCONCLUSIVE
     if not any(r.outcome is Outcome.PASS for r in asked):
         return Verdict.INCONCLUSIVE
-    return Verdict.CONFORMANT
+    waived = any(r.outcome is Outcome.WAIVED for r in asked)
+    return Verdict.WITH_WAIVERS if waived else Verdict.CONFORMANT

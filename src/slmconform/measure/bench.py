@@ -77,6 +77,10 @@ class Bench:
         """Whether the interface was declared rather than inferred."""
         return self.package.manifest is not None
 
+    def forget(self) -> None:
+        """Let go of the loaded model and of all that was measured."""
+        self._values.clear()
+
     def remember(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         """The value of a measurement, taken now if it was not before."""
         if key not in self._values:

@@ -19,12 +19,13 @@ from typing import BinaryIO, Literal
 from slmconform.package import strict_json
 from slmconform.package.hub_cache import blobs_of
 from slmconform.package.problem import PackageProblem, shown
-from slmconform.standard.files import MANIFEST
+from slmconform.standard.files import MANIFEST, WAIVERS
 
 Kind = Literal["file", "directory", "special", "stray-link", "broken-link"]
 
-# Kept by version control or written by an interpreter; no loader of a model reads them.
-LEFT_OUT_FOLDERS = frozenset({".git", ".hg", ".svn", ".jj", "__pycache__"})
+# Kept by version control, or written by an interpreter or by a run of the tests; no loader of a
+# model reads them.
+LEFT_OUT_FOLDERS = frozenset({".git", ".hg", ".svn", ".jj", "__pycache__", ".pytest_cache"})
 LEFT_OUT_FILES = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".hgignore"})
 EVIDENCE_FOLDER = "conformance/"
 MAX_ENTRIES = 10_000
@@ -70,11 +71,14 @@ class Folder:
         return list(self._files)
 
     def recorded(self) -> list[str]:
-        """The files whose bytes evidence lists: all but manifest, evidence, weights and prose."""
+        """The files whose bytes evidence lists: all but manifest, evidence, weights and prose.
+
+        Waivers are their adopter's, where the root of a repository is the package.
+        """
         return [
             path
             for path in self._files
-            if path != MANIFEST
+            if path not in (MANIFEST, WAIVERS)
             and not path.startswith(EVIDENCE_FOLDER)
             and not path.lower().endswith((".md", ".safetensors"))
             and path.rpartition("/")[2] not in LEFT_OUT_FILES

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from slmconform.engine.command import cache_option, command
 from slmconform.engine.summary import LEFT_OUT
 from slmconform.harmless import printable
+from slmconform.package.problem import PackageProblem
 from slmconform.standard.catalogue import catalogue
-from slmconform.standard.report import NOT_JUDGED, UNDECIDED, Outcome, Report, Result, Verdict
+from slmconform.standard.report import (
+    BROKEN_WAIVERS,
+    NOT_JUDGED,
+    UNDECIDED,
+    Finding,
+    Outcome,
+    Report,
+    Result,
+    Verdict,
+    WaiverState,
+    WaiverUse,
+)
 
 WIDTH = 80
 SHOWN = {
     Outcome.PASS: "PASS",
     Outcome.WARN: "WARN",
+    Outcome.WAIVED: "WAIVED",
     Outcome.BLOCKED: "BLOCKED",
     Outcome.FAIL: "FAIL",
     Outcome.ERROR: "ERROR",
@@ -25,10 +38,11 @@ SHOWN = {
     Outcome.NOT_EXAMINED: "not asked",
     Outcome.NOT_APPLICABLE: "n/a",
 }
-TOLD = (Outcome.FAIL, Outcome.ERROR, Outcome.WARN)
+TOLD = (Outcome.FAIL, Outcome.ERROR, Outcome.WAIVED, Outcome.WARN)
 COLOURS = {
     Outcome.PASS: "32",
     Outcome.WARN: "33",
+    Outcome.WAIVED: "33",
     Outcome.FAIL: "1;31",
     Outcome.ERROR: "1;31",
     Outcome.INCONCLUSIVE: "33",
@@ -55,11 +69,12 @@ def render(report: Report, view: View) -> str:
     if not quiet:
         rows = _lines if view.verbose else _areas
         blocks += [_head(report), rows(report, colour=colour)]
-    blocks += [_finding(r, colour=colour) for r in report.results if r.outcome in TOLD]
+    blocks += [finding(r, report, colour=colour) for r in report.results if r.outcome in TOLD]
+    blocks += [unapplied(report.waivers)]
     if not quiet or report.verdict is Verdict.INCONCLUSIVE:
-        blocks += [_unanswered(report)]
+        blocks += [unanswered(report.results)]
     if report.log.strip() and report.failures:
-        blocks += [_log(report.log)]
+        blocks += [printed(report.log)]
     if view.timings:
         blocks += [_timings(report)]
     blocks += [_foot(report, colour=colour)]
@@ -91,15 +106,27 @@ def _head(report: Report) -> Iterator[str]:
         yield from wrap(f"sandbox incomplete, without {missing}", "", "  ")
     elif setting.isolation:
         yield "in a sandbox: " + ", ".join(setting.isolation[1:])
+    yield from self_tested(report)
     if setting.code:
         yield from wrap(f"ran own code: {', '.join(row['path'] for row in setting.code)}", "", "  ")
+
+
+def self_tested(report: Report) -> Iterator[str]:
+    """How many of the defects that were put into the model itself were told, and which were not."""
+    tried = [one for one in report.self_test if one.found is not None]
+    if report.self_test:
+        told = sum(bool(one.found) for one in tried)
+        yield f"self-test: {told} of {len(tried)} defects put into this model were told"
+    for one in report.self_test:
+        if one.found is None:
+            yield from wrap(f"not tried: {one.defect} ({one.id}): {one.detail}", "  ", "  ")
 
 
 def _areas(report: Report, *, colour: bool) -> Iterator[str]:
     """One line an area: how many of its requirements came out in which way."""
     rows: dict[str, Counter[Outcome]] = {}
     for result in report.results:
-        if _left_out(result):
+        if left_out(result):
             continue
         rows.setdefault(result.id.split("-")[1], Counter())[result.outcome] += 1
     for code, title in catalogue(report.spec).areas.items():
@@ -121,10 +148,10 @@ def _lines(report: Report, *, colour: bool) -> Iterator[str]:
     for result in report.results:
         painted = paint(f"{SHOWN[result.outcome]:<9}", COLOURS.get(result.outcome), colour=colour)
         yield f"{painted} {result.id}  {result.title}"
-        yield from wrap(_reason(result), " " * 23)
+        yield from wrap(reason_of(result), " " * 23)
 
 
-def _reason(result: Result) -> str:
+def reason_of(result: Result) -> str:
     """What was seen, or why there is no answer."""
     return f"waits for {result.blocked_by}" if result.blocked_by else result.detail
 
@@ -144,7 +171,8 @@ def wrap(text: str, indent: str, hanging: str = "") -> list[str]:
     ]
 
 
-def _finding(result: Result, *, colour: bool) -> Iterator[str]:
+def finding(result: Result, report: Report, *, colour: bool) -> Iterator[str]:
+    """What is wrong, what would be right, and the command that asks again."""
     word = f"{SHOWN[result.outcome]:<5}"
     said = f" {result.id}  {result.title}"
     origin = f"{result.keyword}, {result.profile}"
@@ -154,27 +182,51 @@ def _finding(result: Result, *, colour: bool) -> Iterator[str]:
     if room < 2:
         yield f"      {origin}"
     if result.finding is not None:
-        for label in ("got", "want", "where", "why", "fix"):
-            value = getattr(result.finding, label)
-            if value.strip():
-                first, *rest = wrap(f"{label:<6} {value}", " " * 6, " " * 7)
-                yield first
-                yield from rest
+        yield from evidence(result.finding)
+    for use in report.waivers:
+        if use.id == result.id and use.state is WaiverState.APPLIED:
+            text = f"waived until {use.expires}: {use.reason} ({use.issue})"
+            yield from wrap(text, " " * 6, " " * 7)
     yield f"      again  {result.again}"
 
 
-def _unanswered(report: Report) -> Iterator[str]:
+def evidence(found: Finding | PackageProblem) -> Iterator[str]:
+    """The lines of a finding that it has something to say on."""
+    for label in ("got", "want", "where", "why", "fix"):
+        value = getattr(found, label)
+        if value.strip():
+            yield from wrap(f"{label:<6} {value}", " " * 6, " " * 7)
+
+
+def unapplied(waivers: Iterable[WaiverUse]) -> Iterator[str]:
+    """The waivers that make the run fail, and those that were not needed here."""
+    for use in waivers:
+        if use.state is not WaiverState.APPLIED:
+            yield from wrap(
+                f"waiver of {use.id} {use.code}: {use.state.value}: {use.detail}", "", "  "
+            )
+        if use.state in BROKEN_WAIVERS:
+            yield "  fix    remove the waiver, or correct it and the model"
+
+
+def unanswered(results: Iterable[Result]) -> Iterator[str]:
     """What has no answer, grouped by its reason; what does not concern the model has one.
 
-    What falls away because nobody knows is shown too, so that it is not taken for a pass.
+    What waits for one that waits itself is grouped by the first of them. What falls away because
+    nobody knows is shown too, so that it is not taken for a pass.
     """
+    results = list(results)
+    waiting = {one.id: one.blocked_by for one in results if one.blocked_by}
     groups: dict[tuple[Outcome, str], list[str]] = {}
-    for result in report.results:
+    for result in results:
         falls_away = result.outcome is Outcome.NOT_APPLICABLE
         if falls_away and not result.detail.startswith(NOT_JUDGED):
             continue
         if result.outcome not in (Outcome.PASS, *TOLD):
-            groups.setdefault((result.outcome, _reason(result)), []).append(result.id)
+            reason = (
+                f"waits for {_first(result.id, waiting)}" if result.blocked_by else result.detail
+            )
+            groups.setdefault((result.outcome, reason), []).append(result.id)
     if groups:
         yield "Not answered, and why:"
     for (outcome, reason), ids in sorted(groups.items(), key=lambda g: _place(g[0][0])):
@@ -185,7 +237,14 @@ def _unanswered(report: Report) -> Iterator[str]:
         yield from wrap(reason, " " * 6)
 
 
-def _left_out(result: Result) -> bool:
+def _first(one: str, waiting: Mapping[str, str]) -> str:
+    """What a requirement waits for in the end."""
+    while one in waiting:
+        one = waiting[one]
+    return one
+
+
+def left_out(result: Result) -> bool:
     """Whether the caller did not want it asked."""
     return result.outcome is Outcome.NOT_EXAMINED and result.detail.startswith(LEFT_OUT)
 
@@ -194,7 +253,7 @@ def _place(outcome: Outcome) -> int:
     return list(SHOWN).index(outcome)
 
 
-def _log(log: str) -> Iterator[str]:
+def printed(log: str) -> Iterator[str]:
     """The last lines, or the first of a crash: there the innermost call comes first."""
     lines = [line for line in log.splitlines() if line.strip()]
     crash = next((at for at, line in enumerate(lines) if line.startswith(CRASH)), None)
@@ -217,11 +276,16 @@ def _timings(report: Report) -> Iterator[str]:
         yield f"{'peak memory of the model, its libraries included':<60}{mebibytes:>16}"
 
 
-def _foot(report: Report, *, colour: bool) -> Iterator[str]:
+def score(report: Report) -> str:
+    """How many of the applicable requirements pass, and what became of the others."""
     counts = dict(report.counts)
     passed = counts.pop(Outcome.PASS, 0)
     rest = f" ({_tally(counts)})" if counts else ""
-    yield from wrap(f"{passed} of {report.applicable} applicable requirements pass{rest}", "")
+    return f"{passed} of {report.applicable} applicable requirements pass{rest}"
+
+
+def _foot(report: Report, *, colour: bool) -> Iterator[str]:
+    yield from wrap(score(report), "")
     good = {Verdict.CONFORMANT: "32", Verdict.NOT_CONFORMANT: "1;31"}
     words = paint(_words(report), good.get(report.verdict, "33"), colour=colour)
     yield f"{'provisional ' * report.provisional}verdict: {words}"
@@ -232,11 +296,13 @@ def _foot(report: Report, *, colour: bool) -> Iterator[str]:
 def _words(report: Report) -> str:
     """The verdict, and what makes it other than plain."""
     if report.verdict is Verdict.INCONCLUSIVE:
-        if all(_left_out(r) for r in report.results if r.outcome in UNDECIDED):
+        if all(left_out(r) for r in report.results if r.outcome in UNDECIDED):
             return "inconclusive: what was asked holds, and the rest was left out"
         return "inconclusive: nothing failed, but not everything is answered"
     if report.provisional and report.verdict is Verdict.CONFORMANT:
         return "nothing that could be asked failed"
+    if any(use.state in BROKEN_WAIVERS for use in report.waivers) and not report.failures:
+        return "not conformant: a waiver has to be removed or corrected"
     if report.strict and report.provisional and not report.failures:
         return "not conformant: --strict, and not all could be asked"
     return str(report.verdict.value)

@@ -16,6 +16,7 @@ class Outcome(StrEnum):
 
     PASS = "pass"  # noqa: S105 - an outcome
     WARN = "warn"
+    WAIVED = "waived"
     BLOCKED = "blocked"
     FAIL = "fail"
     ERROR = "error"
@@ -29,8 +30,23 @@ class Verdict(StrEnum):
     """What the outcomes of a profile add up to."""
 
     CONFORMANT = "conformant"
+    WITH_WAIVERS = "conformant with waivers"
     NOT_CONFORMANT = "not conformant"
     INCONCLUSIVE = "inconclusive"
+
+
+class WaiverState(StrEnum):
+    """What became of one waiver; the last three make a run fail."""
+
+    APPLIED = "applied"
+    OUT_OF_SCOPE = "out of scope"
+    UNDECIDED = "not decided"
+    EXPIRED = "expired"
+    STALE = "stale"
+    UNLIKE = "fails otherwise"
+
+
+BROKEN_WAIVERS = (WaiverState.EXPIRED, WaiverState.STALE, WaiverState.UNLIKE)
 
 
 def json_safe(value: Any) -> Any:
@@ -120,6 +136,31 @@ class Timing(Part):
     forwards: int
 
 
+class WaiverUse(Part):
+    """One waiver of the adopter's file and what became of it. ``expires`` is an ISO 8601 date."""
+
+    id: str
+    code: str
+    reason: str
+    issue: str
+    expires: str
+    state: WaiverState
+    detail: str = ""
+
+
+class SelfTest(Part):
+    """A known defect put into the candidate itself, and whether a requirement told it.
+
+    ``found`` is None where it could not be put in or nothing was there to tell it: ``detail``
+    says why.
+    """
+
+    defect: str
+    id: str
+    found: bool | None
+    detail: str
+
+
 class Report(Part):
     """The whole of one check. The denominator is the frozen list of the profile.
 
@@ -139,6 +180,8 @@ class Report(Part):
     counts: dict[Outcome, int]
     applicable: int
     results: list[Result]
+    waivers: list[WaiverUse] = []
+    self_test: list[SelfTest] = []
     setting: Setting
     timings: list[Timing] = []
     peak_bytes: int | None = None

@@ -13,6 +13,7 @@ from slmconform.standard.catalogue import SPEC_VERSION
 from slmconform.standard.evidence import Evidence
 from slmconform.standard.manifest import Manifest
 from slmconform.standard.report import Report
+from slmconform.standard.waivers import Waivers
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 NAMESPACE = "urn:slmconform:spec"
@@ -20,6 +21,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "manifest": Manifest,
     "evidence": Evidence,
     "report": Report,
+    "waivers": Waivers,
 }
 
 
@@ -54,6 +56,8 @@ def violations(name: str, path: Path) -> list[str]:
     except (ValueError, RecursionError) as error:
         kind = "toml" if path.suffix == ".toml" else "json"
         return [f"{path}: not readable as {kind}: {error}"]
-    validator = Draft202012Validator(schema(name))
-    found = sorted(validator.iter_errors(document), key=lambda e: list(map(str, e.path)))
+    as_json = json.loads(json.dumps(document, default=str))  # TOML has dates of its own
+    checker = Draft202012Validator.FORMAT_CHECKER
+    validator = Draft202012Validator(schema(name), format_checker=checker)
+    found = sorted(validator.iter_errors(as_json), key=lambda e: list(map(str, e.path)))
     return [f"{path}: {e.json_path.removeprefix('$.')}: {e.message}" for e in found]
