@@ -15,7 +15,7 @@ from package_builders import MANIFEST, make_package, write_evidence
 
 import slmconform
 from slmconform import __version__
-from slmconform.cli import EPILOG
+from slmconform.arguments import EPILOG
 from slmconform.recording.record import RecordingRefused
 from slmconform.standard.catalogue import catalogue
 from slmconform.standard.report import Report

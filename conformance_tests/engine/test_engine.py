@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import product
 
 import pytest
 from own_code import own_code
@@ -33,7 +32,6 @@ from slmconform.engine.registry import (
     check,
 )
 from slmconform.engine.run import run_checks
-from slmconform.engine.verdict import EXIT, verdict
 from slmconform.package.folder import UnreadablePackage
 from slmconform.report.json_text import as_json
 from slmconform.report.text import View, render
@@ -234,60 +232,11 @@ def test_the_keyword_of_the_catalogue_decides_about_severity():
         assert severity(requirement, Outcome.ERROR) is Outcome.ERROR
 
 
-# -- verdict --
-
-
 def outcome_of(*outcomes, keyword="MUST", first=1):
     return [
         Result(id=f"SLM-ABC-{at:03}", title="", keyword=keyword, profile="", outcome=outcome)
         for at, outcome in enumerate(outcomes, first)
     ]
-
-
-DECIDED = {Outcome.PASS, Outcome.NOT_APPLICABLE, Outcome.WARN}
-
-
-@pytest.mark.parametrize(("first", "second"), [*product(Outcome, Outcome)])
-def test_the_verdict_of_every_pair_of_outcomes(first, second):
-    reached = verdict(outcome_of(first, second))
-    both = {first, second}
-    if both & {Outcome.FAIL, Outcome.ERROR}:
-        assert reached is Verdict.NOT_CONFORMANT
-    elif both <= DECIDED and Outcome.PASS in both:
-        assert reached is Verdict.CONFORMANT
-    else:
-        assert reached is Verdict.INCONCLUSIVE
-
-
-@pytest.mark.parametrize("outcome", [*Outcome])
-def test_a_recommendation_changes_the_verdict_only_by_an_error(outcome):
-    results = outcome_of(Outcome.PASS) + outcome_of(outcome, keyword="SHOULD", first=2)
-    wanted = Verdict.NOT_CONFORMANT if outcome is Outcome.ERROR else Verdict.CONFORMANT
-    assert verdict(results) is wanted
-
-
-@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.PASS])
-def test_without_a_pass_nothing_conforms(outcome):
-    assert verdict(outcome_of(outcome)) is not Verdict.CONFORMANT
-    assert verdict([]) is not Verdict.CONFORMANT
-    passed = outcome_of(Outcome.PASS, keyword="SHOULD")
-    assert verdict(passed) is not Verdict.CONFORMANT
-
-
-@pytest.mark.parametrize("outcome", [Outcome.NOT_EXAMINED, Outcome.NO_REFERENCE])
-def test_only_what_is_unasked_is_left_out_of_a_provisional_verdict(outcome):
-    results = outcome_of(Outcome.PASS, outcome)
-    assert verdict(results) is Verdict.INCONCLUSIVE
-    assert verdict(results, unasked=frozenset({"SLM-ABC-002"})) is Verdict.CONFORMANT
-    assert verdict(results, unasked=frozenset({"SLM-ABC-001"})) is Verdict.INCONCLUSIVE
-
-
-def test_every_verdict_has_its_exit_status():
-    assert EXIT == {
-        Verdict.CONFORMANT: 0,
-        Verdict.NOT_CONFORMANT: 1,
-        Verdict.INCONCLUSIVE: 3,
-    }
 
 
 # -- reports of whole runs, without a model --

@@ -57,7 +57,7 @@ def test_circle_of_folders_as_root_is_unreadable(tmp_path: Path) -> None:
 
 
 def test_version_control_and_caches_are_left_out(tree: Path) -> None:
-    for name in (".git", "__pycache__", "sub/__pycache__"):
+    for name in (".git", ".pytest_cache", "__pycache__", "sub/__pycache__"):
         (tree / name).mkdir()
         (tree / name / "x").write_text("x")
     assert scan(tree).files() == ["config.json", "sub/vocab.txt"]
@@ -174,6 +174,7 @@ def test_paths_that_may_be_followed(path: str) -> None:
 def test_recorded_files(tree: Path) -> None:
     for name in (
         "slm.toml",
+        "slm-waivers.toml",
         "README.md",
         "LICENSE",
         "model.safetensors",

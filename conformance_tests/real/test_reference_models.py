@@ -18,11 +18,13 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_is_conformant_to_the_last_profile(model: Path):
-    report = check(model, trust_code=load_manifest(model).loader.kind == "torch")
+    own_code = load_manifest(model).loader.kind == "torch"
+    report = check(model, trust_code=own_code, self_test=True)
     assert report.verdict is Verdict.CONFORMANT, report.failures
     assert (report.profile, report.provisional) == ("evaluated", False)
     open_ = {Outcome.WARN, Outcome.NOT_EXAMINED, Outcome.NO_REFERENCE, Outcome.INCONCLUSIVE}
     assert not open_ & set(report.counts)
+    assert {row.found for row in report.self_test} == {True}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
