@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slmconform.api import check, load_manifest, record
+    from slmconform.plugin.case import RequirementWarning
+    from slmconform.plugin.parametrize import parametrize
     from slmconform.standard.report import Report
 
 __version__ = "0.1.0"
 
-__all__ = ["Report", "__version__", "check", "load_manifest", "record"]
+__all__ = [
+    "Report",
+    "RequirementWarning",
+    "__version__",
+    "check",
+    "load_manifest",
+    "parametrize",
+    "record",
+]
 
 _HOMES = {
     "check": "slmconform.api",
     "load_manifest": "slmconform.api",
+    "parametrize": "slmconform.plugin.parametrize",
     "record": "slmconform.api",
     "Report": "slmconform.standard.report",
+    "RequirementWarning": "slmconform.plugin.case",
 }
 
 
