@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from package_builders import make_package
 
+from slmconform.measure import proportion
 from slmconform.measure.proportion import held
 from slmconform.model.loaded import CandidateError
 from slmconform.model.outline import Outline, outline
@@ -99,3 +101,29 @@ def test_packed_integers_hold_several_values(tmp_path, quantised, values):
     make_package(tmp_path, config=quantised, tensors=tensors)
     assert json.loads((tmp_path / "config.json").read_text()).keys() >= quantised.keys()
     assert held(Package(tmp_path)) == values
+
+
+@pytest.mark.parametrize(
+    ("values", "parameters", "buffers"),
+    [
+        (2**18, 2**22, 2**30),
+        (2**20, 2**22, 2**30),
+        (2**20 + 1, 2**22 + 4, 2**30),
+        (2**28, 2**30, 2**30),
+        (2**28 + 1, 2**30 + 4, 2**30 + 4),
+    ],
+)
+def test_a_configuration_may_describe_four_times_what_the_weights_hold(
+    monkeypatch, values, parameters, buffers
+):
+    """And what any machine has room for, whatever they hold."""
+    given = []
+    monkeypatch.setattr(proportion, "held", lambda _: values)
+    monkeypatch.setattr(
+        proportion, "outline", lambda *where, **limits: given.append((where, limits))
+    )
+    bench = SimpleNamespace(
+        package=SimpleNamespace(root="root"), loader="loader", remember=lambda _, make: make()
+    )
+    proportion.described(bench)
+    assert given == [(("root", "loader"), {"parameters": parameters, "buffers": buffers})]
