@@ -14,8 +14,8 @@ from package_builders import MIT
 from safetensors.torch import load_file, save_file
 
 from slmconform.isolation.client import ForkServer
-from slmconform.recording.init import InitOptions, init
 from slmconform.recording.record import RecordOptions, record
+from slmconform.standard.files import EVIDENCE, EVIDENCE_TENSORS
 
 WEIGHTS = "model.safetensors"
 SHAPE = {
@@ -76,23 +76,6 @@ def bert(folder: Path) -> None:
     _saved(BertForTokenClassification, config, folder)
 
 
-def gpt2(folder: Path) -> None:
-    """GPT-2 with learned positions and without a tokenizer."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=96,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        n_positions=64,
-        initializer_range=0.3,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    _saved(GPT2LMHeadModel, config, folder)
-
-
 def _tokenizer(folder: Path) -> int:
     """Save a byte-level BPE tokenizer and return the number of its tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -151,7 +134,7 @@ def _own_code(
 ) -> None:
     shutil.copy(Path(tiny_encoder.__file__), folder / "modeling.py")
     config = {
-        "tokens": 40,
+        "vocab_size": 40,
         "length": 32,
         "hidden": 16,
         "heads": 4,
@@ -171,6 +154,26 @@ def _own_code(
     name = str(dtype).removeprefix("torch.")
     manifest = MANIFEST.format(task=task, outputs=outputs, causal=str(causal).lower(), dtype=name)
     (folder / "slm.toml").write_text(manifest, "utf-8")
+    words(folder)
+
+
+def words(folder: Path) -> None:
+    """A tokenizer of as many whole words as own code has rows for."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "</s>", "<pad>"]
+    table = {word: at for at, word in enumerate([*special, *(f"w{n}" for n in range(36))])}
+    tokenizer = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+    )
+    wrapped.save_pretrained(folder)
 
 
 MANIFEST = """\
@@ -219,9 +222,6 @@ padding = ["right", "left"]
 """
 
 BUILDERS: Mapping[str, Callable[[Path], None]] = {
-    "llama": llama,
-    "bert": bert,
-    "gpt2": gpt2,
     "tagger": tagger,
     "writer": writer,
     "halved": halved,
@@ -229,12 +229,10 @@ BUILDERS: Mapping[str, Callable[[Path], None]] = {
 
 
 def recorded(name: str, folder: Path, server: ForkServer) -> Path:
-    """Build a package, write its manifest where it has none yet, and record it."""
+    """Build a package of own code and record it."""
     folder.mkdir(parents=True)
     BUILDERS[name](folder)
     (folder / "LICENSE").write_text(MIT, "utf-8")
-    if not (folder / "slm.toml").exists():
-        init(folder, InitOptions(name=name, license="MIT"), server=server)
     record(folder, RecordOptions(trust_code=True), server=server)
     return folder
 
@@ -262,6 +260,7 @@ def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]
 
 def forget(folder: Path, *, manifest: bool = False) -> None:
     """Leave the package without evidence, and without a manifest too if asked."""
-    shutil.rmtree(folder / "conformance")
+    for name in (EVIDENCE, EVIDENCE_TENSORS):
+        (folder / name).unlink()
     if manifest:
         (folder / "slm.toml").unlink()

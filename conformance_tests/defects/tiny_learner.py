@@ -38,7 +38,7 @@ class Model(nn.Module):
         super().__init__()
         hidden = config["hidden"]
         self.kind = config["kind"]
-        self.tokens = nn.Embedding(config["tokens"], hidden)
+        self.tokens = nn.Embedding(config["vocab_size"], hidden)
         self.places = nn.Embedding(config["length"], hidden)
         self.layers = nn.ModuleList(Layer(hidden, config["heads"], config["eps"]) for _ in range(1))
         self.norm = nn.LayerNorm(hidden, eps=config["eps"])

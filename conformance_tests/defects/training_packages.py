@@ -39,7 +39,7 @@ def learner(folder: Path, kind: str, *, training: str = "", dtype: str = "float3
     """A package of own code that computes its own loss; not recorded."""
     folder.mkdir(parents=True)
     shutil.copy(Path(tiny_learner.__file__), folder / "modeling.py")
-    config = {"kind": kind, "tokens": 40, "length": 16, "hidden": 16, "heads": 4, "eps": 1e-5}
+    config = {"kind": kind, "vocab_size": 40, "length": 16, "hidden": 16, "heads": 4, "eps": 1e-5}
     config["outputs"] = WIDTH[kind]
     (folder / "config.json").write_text(json.dumps(config, indent=1), "utf-8")
     torch.manual_seed(5)
@@ -58,6 +58,7 @@ def learner(folder: Path, kind: str, *, training: str = "", dtype: str = "float3
     text = text.replace('profile = "reproducible"', 'profile = "trainable"')
     (folder / "slm.toml").write_text(text + (training or recipe(loss, **RECIPES[kind])), "utf-8")
     (folder / "LICENSE").write_text(MIT, "utf-8")
+    packages.words(folder)
     return folder
 
 
@@ -67,7 +68,7 @@ RECIPES: Mapping[str, Mapping[str, str]] = {
     "writer": {"max_grad_norm": "0.5", "accumulation": "2"},
     "classifier": {"schedule": '{ kind = "linear", warmup = 3 }'},
 }
-LIBRARY = {"llama": packages.llama, "bert": packages.bert, "gpt2": packages.gpt2}
+LIBRARY = {"llama": packages.llama, "bert": packages.bert}
 
 
 def library(folder: Path, name: str, server: ForkServer, training: str) -> Path:

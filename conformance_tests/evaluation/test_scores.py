@@ -82,23 +82,20 @@ def judged(folder, server):
     return {r.id: r for r in report.results}, [r.id for r in report.failures], text
 
 
-def expect(folder, server, failing, code="", *words, warned=()):
+def expect(folder, server, failing, code="", *words):
     results, failures, text = judged(folder, server)
     assert failures == ([failing] if failing else []), text
     for one in AREA:
         outcome = results[one].outcome
-        if one in warned:
-            assert outcome is Outcome.WARN, text
-        elif not failing:
+        if not failing:
             assert outcome is Outcome.PASS, text
         elif one > failing or one[:7] != failing[:7]:
             assert outcome is Outcome.BLOCKED, text
-    for one in (failing, *warned):
-        finding = results[one].finding if one else None
-        if finding:
-            assert finding.code == code
-            said = " ".join((finding.got, finding.want, finding.where, finding.why))
-            assert not [word for word in words if word not in said], text
+    if failing:
+        finding = results[failing].finding
+        assert finding.code == code
+        said = " ".join((finding.got, finding.want, finding.where, finding.why))
+        assert not [word for word in words if word not in said], text
     return results
 
 
@@ -111,19 +108,6 @@ def test_twin_claims_that_hold(tagger, server):
     assert "seqeval-f1" in results["SLM-EVL-002"].detail
 
 
-def test_a_claim_that_is_too_high(tagger, server):
-    folder, value = tagger
-    claim(folder, "seqeval-f1", value + 0.011, 0.01)
-    words = (f"{value:.6g}", "60 rows", "95 % interval", "within 0.01")
-    expect(folder, server, "SLM-EVL-002", "score-differs", *words)
-
-
-def test_twin_a_claim_that_just_holds(tagger, server):
-    folder, value = tagger
-    claim(folder, "seqeval-f1", value + 0.01, 0.01)
-    expect(folder, server, None)
-
-
 def test_labels_in_another_order(tagger, server):
     folder, value = tagger
     claim(folder, "seqeval-f1", value, 0.001)
@@ -132,33 +116,6 @@ def test_labels_in_another_order(tagger, server):
     config["label2id"] = {name: int(at) for at, name in config["id2label"].items()}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     expect(folder, server, "SLM-EVL-002", "score-differs", "seqeval-f1")
-
-
-def test_a_tolerance_wider_than_the_noise(tagger, server):
-    folder, value = tagger
-    claim(folder, "seqeval-f1", value, 0.4)
-    words = ("a tolerance of 0.4", "half the interval over 60 rows")
-    expect(folder, server, None, "tolerance-too-wide", *words, warned=("SLM-EVL-004",))
-
-
-def test_twin_a_wide_tolerance_with_a_reason(tagger, server):
-    folder, value = tagger
-    claim(folder, "seqeval-f1", value, 0.4, reason="the accelerator of the phone rounds")
-    expect(folder, server, None)
-
-
-def test_a_score_no_better_than_the_trivial_one(tagger, server):
-    folder, _ = tagger
-    rows = [{"tokens": ["lamp", "Anna"], "tags": ["O", "B-PER"]}, {"tokens": ["a"], "tags": ["O"]}]
-    write_rows(folder, rows * 10)
-    with opened({"package": str(folder), "device": "cpu", "scratch": str(folder)}) as (bench, _):
-        from slmconform.measure.evaluation import score
-
-        found = score(bench, "macro-f1", DATA, None)
-    assert found.value <= found.baseline
-    claim(folder, "macro-f1", found.value)
-    words = ("better than", "most frequent class")
-    expect(folder, server, None, "no-better-than-trivial", *words, warned=("SLM-EVL-003",))
 
 
 def test_data_edited_after_the_recording(recorded, tmp_path, server):

@@ -25,7 +25,7 @@ class Row:
     ``id`` is that of the catalogue and what is special about this row: ``F04-fifo``. ``build``
     writes the package into a folder that does not exist yet. ``kills`` is the only requirement
     that fails, with ``outcome`` ("fail", "warn", "error") and failure code ``code``; all others
-    pass or are blocked, but for those in ``also`` that cannot but follow. ``twin`` writes a legal
+    pass or are blocked, but for those of its line in the kill matrix. ``twin`` writes a legal
     neighbour for which ``kills`` passes. ``options`` are those of `slmconform.check`; the profile
     ``packaged`` runs nothing of the package.
     """
@@ -38,17 +38,16 @@ class Row:
     outcome: str = "fail"
     twin: Callable[[Path], object] | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    also: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
-    def told(self) -> dict[str, tuple[str, str]]:
-        """Every id that does not pass, with its outcome and code."""
-        return {self.kills: (self.outcome, self.code)} | self.also
+    def asked(self) -> str:
+        """The profile that it is judged by."""
+        return self.options.get("profile", "packaged")
 
     @property
     def static(self) -> bool:
         """Whether nothing of the package is run to tell it."""
-        return self.options.get("profile", "packaged") == "packaged"
+        return self.asked == "packaged"
 
     @property
     def limit_s(self) -> float:

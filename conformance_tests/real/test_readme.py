@@ -64,4 +64,21 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str], monkeypatch
 
 
 def test_the_number_of_requirements_is_true():
-    assert f"There are {len(catalogue().requirements)} requirements" in README
+    count = len(catalogue().requirements)
+    assert f"There are {count} requirements" in README
+    assert f"for each of the {count} requirements" in README
+
+
+def test_the_numbers_of_defects_and_models_are_those_of_their_pages():
+    totals = dict(re.findall(r"^\| ([a-z ,]+) \| (\d+) \|$", page("kill-matrix"), re.MULTILINE))
+    assert f"{totals['defects']} defects" in README
+    assert f"{totals['told by it and by nothing else']} by nothing else" in README
+    assert f"{totals['legal neighbours and other legal variants']} legal neighbours" in README
+    swept = re.findall(r"^\| ([45]\.[\d.]+) \| \d+ \| (\d+) ", page("sweep"), re.MULTILINE)
+    assert all(f"{count} on {version}" in README for version, count in swept)
+    mutants = re.findall(r"^\| `[a-z_/]+\.py` \| (\d+) ", page("mutation"), re.MULTILINE)
+    assert f"changed in {sum(map(int, mutants))} places" in README
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text("utf-8")
