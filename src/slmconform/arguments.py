@@ -11,7 +11,8 @@ from slmconform import __version__
 
 EPILOG = """\
 exit status:
-  0    conformant; without a manifest: nothing that could be asked failed
+  0    conformant, with waivers or without; where there is no manifest: nothing
+       that could be asked failed
   1    not conformant
   2    could not run: wrong usage, no readable package, no such device
   3    inconclusive: something was left out, not recorded, or not decided
