@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from slmconform import __version__
+
+Number = TypeVar("Number", int, float)
 
 EPILOG = """\
 exit status:
@@ -68,7 +70,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps, ...")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=600.0,
         metavar="S",
         help="wall limit of the model's process in seconds (600)",
@@ -97,19 +99,20 @@ def _trust_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-code", action="store_true", help=text)
 
 
-def _seconds(text: str) -> float:
-    return _positive(text, "seconds")
+def seconds(text: str | float) -> float:
+    """A wall limit; raises `argparse.ArgumentTypeError`."""
+    return _positive(text, float, "seconds")
 
 
 def _gibibytes(text: str) -> float:
-    return _positive(text, "gibibytes")
+    return _positive(text, float, "gibibytes")
 
 
-def _positive(text: str, unit: str) -> float:
+def _positive(text: str | float, number: type[Number], unit: str) -> Number:
     try:
-        value = float(text)
+        value = number(text)
     except ValueError:
-        value = 0.0
+        value = number(0)
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of {unit}")
     return value
@@ -180,7 +183,7 @@ def _record_parser(verbs: Verbs) -> None:
     _trust_option(parser)
     parser.add_argument(
         "--time-budget",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="train fewer steps than the recipe's, but at least ten, to stay within S seconds",
     )
@@ -233,10 +236,4 @@ def _date(text: str) -> date:
 
 
 def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of steps")
-    return value
+    return _positive(text, int, "steps")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from slmconform.engine.plan import unknown
 from slmconform.package import strict_toml
@@ -30,6 +30,11 @@ class Excuse:
     id: str
     code: str
     device: str = ""
+
+    @classmethod
+    def of(cls, row: Waiver) -> Self:
+        """What a waiver excuses."""
+        return cls(row.id, row.code, row.scope.device or "")
 
     def fits(self, one: Result) -> bool:
         """Whether this is the failure that is waived."""
@@ -114,9 +119,7 @@ def _refuse(where: str, got: str, want: str, fix: str = "correct the value") -> 
 def excuses(waivers: Sequence[Waiver], model: str) -> tuple[Excuse, ...]:
     """What the waivers excuse in this environment today, for the model of this name."""
     return tuple(
-        Excuse(row.id, row.code, row.scope.device or "")
-        for row in waivers
-        if row.expires >= now() and not _outside(row.scope, model)
+        Excuse.of(row) for row in waivers if row.expires >= now() and not _outside(row.scope, model)
     )
 
 
@@ -152,7 +155,7 @@ def _state(row: Waiver, one: Result | None, model: str, device: str) -> tuple[Wa
         return WaiverState.OUT_OF_SCOPE, outside
     if one is None or one.outcome not in (*HOLDS, *FAILS):
         return WaiverState.UNDECIDED, one.detail if one else "the requirement was not asked"
-    excuse = Excuse(row.id, row.code, row.scope.device or "")
+    excuse = Excuse.of(row)
     if not excuse.on(device):
         here = f"this is {device}" if device else "no model was run"
         return WaiverState.OUT_OF_SCOPE, f"it is for {excuse.device}, and {here}"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor, nn
 
 from slmconform.engine.registry import Inconclusive, NotApplicable
 from slmconform.measure.batches import probed
 from slmconform.measure.bench import Bench, measurement
+from slmconform.measure.forward import seeded
 from slmconform.measure.gradient import Gradients, take
 from slmconform.measure.own_loss import objective
 from slmconform.model.float64 import float64_twin
@@ -82,11 +82,9 @@ def checkpointed(bench: Bench) -> Checkpointed:
 def _gradients(bench: Bench, twin: LoadedModel) -> Gradients:
     """The gradients, from the same seed each time: some layers are left out at random."""
     goal, examples = objective(bench), probed(bench).wide()
-    device = bench.options.device
 
     def run(_: LoadedModel) -> Gradients:
-        with no_dropout(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(61)
+        with no_dropout(), seeded(bench, 61):
             return take(goal, twin, examples)
 
     return bench.in_float64(run)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from slmconform.measure.bench import Bench, measurement
@@ -40,14 +43,17 @@ def as_loaded(bench: Bench) -> dict[str, str]:
 def repeated(bench: Bench) -> Outputs:
     """The typical probe again, with the random generators in another state."""
     native(bench, "typical")
-    with torch.random.fork_rng(devices=_devices(bench)):
-        torch.manual_seed(987_654_321)
+    with seeded(bench, 987_654_321):
         return bench.native(bench.inputs("typical"))
 
 
-def _devices(bench: Bench) -> list[int]:
+@contextmanager
+def seeded(bench: Bench, seed: int) -> Iterator[None]:
+    """Random generators at a seed, on the device too; they go on from where they were."""
     device = bench.options.device
-    return [device.index or 0] if device.type == "cuda" else []
+    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @measurement

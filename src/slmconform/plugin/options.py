@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,9 @@ def _flag(name: str) -> str:
 
 
 def _seconds(given: str | float) -> float:
+    from slmconform.arguments import seconds
+
     try:
-        value = float(given)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:
-        raise pytest.UsageError(f"slm_timeout: {given!r} is not a positive number of seconds")
-    return value
+        return seconds(given)
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"slm_timeout: {error}") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from slmconform.harmless import printable
-from slmconform.report.text import SHOWN, TOLD, finding, reason_of, unapplied
+from slmconform.report.text import SHOWN, TOLD, excuses, finding, reason_of, unapplied
 from slmconform.standard.catalogue import Requirement
 from slmconform.standard.report import (
     BROKEN_WAIVERS,
@@ -19,7 +19,6 @@ from slmconform.standard.report import (
     Outcome,
     Report,
     Result,
-    WaiverState,
     WaiverUse,
 )
 
@@ -76,11 +75,7 @@ class Answer:
     @property
     def excuse(self) -> str:
         """Why and until when a failure is accepted."""
-        return "; ".join(
-            printable(f"waived until {use.expires}: {use.reason} ({use.issue})")
-            for use in self.report.waivers
-            if use.id == self.result.id and use.state is WaiverState.APPLIED
-        )
+        return "; ".join(printable(text) for text in excuses(self.result, self.report))
 
 
 def answer(report: Report, requirement: Requirement, wanted: set[str], first: str) -> Answer:

@@ -183,10 +183,8 @@ def finding(result: Result, report: Report, *, colour: bool) -> Iterator[str]:
         yield f"      {origin}"
     if result.finding is not None:
         yield from evidence(result.finding)
-    for use in report.waivers:
-        if use.id == result.id and use.state is WaiverState.APPLIED:
-            text = f"waived until {use.expires}: {use.reason} ({use.issue})"
-            yield from wrap(text, " " * 6, " " * 7)
+    for text in excuses(result, report):
+        yield from wrap(text, " " * 6, " " * 7)
     yield f"      again  {result.again}"
 
 
@@ -196,6 +194,15 @@ def evidence(found: Finding | PackageProblem) -> Iterator[str]:
         value = getattr(found, label)
         if value.strip():
             yield from wrap(f"{label:<6} {value}", " " * 6, " " * 7)
+
+
+def excuses(result: Result, report: Report) -> list[str]:
+    """Why and until when a failure is accepted, for each waiver of it that applies."""
+    return [
+        f"waived until {use.expires}: {use.reason} ({use.issue})"
+        for use in report.waivers
+        if use.id == result.id and use.state is WaiverState.APPLIED
+    ]
 
 
 def unapplied(waivers: Iterable[WaiverUse]) -> Iterator[str]:
