@@ -261,9 +261,9 @@ def _decode(bench: Bench, oracle: LoadedModel, name: str, start: int, stop: int)
             if probes.role(spec) in ("segments", "positions") and name != "decoder_input_ids":
                 step[spec.name] = inputs[spec.name][:, begin:end]
         if cache is not None:
-            step["past_key_values"] = cache
+            step[oracle.cache_name] = cache
         returned = oracle.call(step)
-        cache = returned.past_key_values
+        cache = getattr(returned, oracle.cache_name)
         steps.append(returned.logits[:, -1:])
     return torch.cat(steps[1:], dim=1)
 

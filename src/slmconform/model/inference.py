@@ -263,14 +263,14 @@ def _capabilities(
 
 def returns_cache(model: LoadedModel, inputs: probes.Inputs, count: Callable[[], None]) -> bool:
     """Whether a forward pass with ``use_cache`` returns past keys and values."""
-    if not {"use_cache", "past_key_values"} <= model.accepts:
+    if "use_cache" not in model.accepts or not model.cache_name:
         return False
     count()
     try:
         returned = model.call({**inputs, "use_cache": True, "return_dict": True})
     except CandidateError:
         return False
-    return getattr(returned, "past_key_values", None) is not None
+    return getattr(returned, model.cache_name, None) is not None
 
 
 def attention_of(model: LoadedModel) -> str | None:

@@ -75,6 +75,14 @@ class LoadedModel:
         return frozenset(inspect.signature(self.module.forward).parameters)
 
     @property
+    def cache_name(self) -> str:
+        """What a key-value cache is called, taken or returned; empty where none is taken.
+
+        Version 5.24 of transformers calls it otherwise than those before.
+        """
+        return next((name for name in ("past_key_values", "cache") if name in self.accepts), "")
+
+    @property
     def config(self) -> Any:
         """The configuration object of a transformers model, else None."""
         return getattr(self.module, "config", None)
